@@ -1,0 +1,78 @@
+"""Every number that a process publishes under /metrics, in one list.
+
+A drop, retry, dead letter or truncation without a line here is a bug. Labels take values from closed sets only
+(provider, category, ...): a client-made value as a label would let a flood of values grow memory without bound.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+registry = CollectorRegistry()
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# gateway
+requests = Counter(
+    "lectr_gateway_requests",
+    "Requests answered, by provider and status class",
+    ["provider", "status"],
+    registry=registry,
+)
+refused = Counter("lectr_gateway_refused", "Requests the gateway refused itself", ["code"], registry=registry)
+request_seconds = Histogram(
+    "lectr_gateway_request_seconds",
+    "Time from request head to last byte of the answer",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+    registry=registry,
+)
+open_requests = Gauge("lectr_gateway_open_requests", "Requests being served", registry=registry)
+client_disconnects = Counter("lectr_gateway_client_disconnects", "Clients that left before the end", registry=registry)
+upstream_truncated = Counter(
+    "lectr_gateway_upstream_truncated", "Answers that the provider broke off", ["provider"], registry=registry
+)
+meter_faults = Counter(
+    "lectr_gateway_meter_faults",
+    "Answers whose usage could not be read although one was expected",
+    ["provider"],
+    registry=registry,
+)
+values_cut = Counter("lectr_gateway_values_cut", "Header or model values cut to 1 KiB", ["field"], registry=registry)
+handler_faults = Counter("lectr_gateway_handler_faults", "Defects: exceptions no fault covers", registry=registry)
+events_buffered = Gauge("lectr_gateway_events_buffered", "Events not yet accepted by Redis", registry=registry)
+events_sent = Counter("lectr_gateway_events_sent", "Events accepted by Redis", registry=registry)
+events_dropped = Counter(
+    "lectr_gateway_events_dropped",
+    "Events lost: buffer full while Redis was away, or not sent at exit",
+    ["reason"],
+    registry=registry,
+)
+push_retries = Counter("lectr_gateway_push_retries", "Frames pushed again", ["reason"], registry=registry)
+registry_orgs = Gauge("lectr_gateway_registry_orgs", "Organisations known", registry=registry)
+registry_refreshes = Counter("lectr_gateway_registry_refreshes", "Registry reads", ["outcome"], registry=registry)
+registry_bad_records = Counter("lectr_gateway_registry_bad_records", "Registry records not readable", registry=registry)
+
+# ingestor
+events_stored = Counter("lectr_ingestor_events_stored", "Rows confirmed by ClickHouse", registry=registry)
+events_unpriced = Counter("lectr_ingestor_events_unpriced", "Rows stored with cost NULL", ["reason"], registry=registry)
+batches = Counter("lectr_ingestor_batches", "Batches inserted and committed", registry=registry)
+batches_replayed = Counter(
+    "lectr_ingestor_batches_replayed", "Pending batches taken over and repeated", registry=registry
+)
+insert_retries = Counter("lectr_ingestor_insert_retries", "Inserts repeated", ["reason"], registry=registry)
+insert_seconds = Histogram("lectr_ingestor_insert_seconds", "Duration of an insert", registry=registry)
+redis_retries = Counter("lectr_ingestor_redis_retries", "Redis commands repeated", registry=registry)
+dead_letters = Counter(
+    "lectr_ingestor_dead_letters", "Entries moved to the dead-letter stream", ["reason"], registry=registry
+)
+events_repeated = Counter(
+    "lectr_ingestor_events_repeated", "Events skipped because ClickHouse already has them", registry=registry
+)
+lease_changes = Counter("lectr_ingestor_lease_changes", "Partitions gained or lost", ["change"], registry=registry)
+stream_entries = Gauge("lectr_ingestor_stream_entries", "Frames waiting", ["partition"], registry=registry)
+last_progress_unix_s = Gauge(
+    "lectr_ingestor_last_progress_unix_seconds", "When the worker last read or stored something", registry=registry
+)
+
+
+def exposition() -> bytes:
+    """All numbers in Prometheus' text format."""
+    return generate_latest(registry)

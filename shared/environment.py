@@ -1,0 +1,169 @@
+"""Environment variables to settings, the one place that reads them; and the type that keeps secrets out of print.
+
+In: `LECTR_…` variables. Out: one frozen msgspec Struct per process, whose field `redis_url` is `LECTR_REDIS_URL`.
+Unknown `LECTR_` names and bad values are refused with the variable's name and the fix.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+PREFIX: Final = "LECTR_"
+S = TypeVar("S", bound=msgspec.Struct)
+
+KNOWN_NAMES: Final = frozenset(
+    {
+        "LECTR_ADMIN_SECRET",
+        "LECTR_BATCH_MAX_AGE_MS",
+        "LECTR_BATCH_MAX_EVENTS",
+        "LECTR_CLICKHOUSE_URL",
+        "LECTR_CONNECT_TIMEOUT_S",
+        "LECTR_DATA_DIR",
+        "LECTR_DRAIN_TIMEOUT_S",
+        "LECTR_EVENT_BUFFER_EVENTS",
+        "LECTR_FIRST_BYTE_TIMEOUT_S",
+        "LECTR_FLUSH_INTERVAL_MS",
+        "LECTR_IDLE_TIMEOUT_S",
+        "LECTR_INSTANCE",
+        "LECTR_LEASE_MS",
+        "LECTR_LISTEN",
+        "LECTR_LOG_LEVEL",
+        "LECTR_MAX_BODY_BYTES",
+        "LECTR_MAX_FILE_BODY_BYTES",
+        "LECTR_OPS_LISTEN",
+        "LECTR_REDIS_URL",
+        "LECTR_REGISTRY_POLL_S",
+        "LECTR_STATE_DIR",
+        "LECTR_STREAM_PARTITIONS",
+        "LECTR_UPSTREAM_ANTHROPIC",
+        "LECTR_UPSTREAM_GEMINI",
+        "LECTR_UPSTREAM_GROQ",
+        "LECTR_UPSTREAM_OPENAI",
+        "LECTR_UPSTREAM_CA_FILE",
+    }
+)
+"""Every variable of every process: one shell may hold the settings of all. A test compares it with the Structs."""
+
+
+class SettingsFault(ValueError):
+    """A setting that cannot be used. The text names the variable and the fix, and never shows a secret."""
+
+
+class Secret:
+    """A value that prints stars wherever it ends up: repr, str, format, JSON, logs. `reveal()` is the only way out."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself, for the one place that needs it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __format__(self, format_spec: str) -> str:
+        return format("***", format_spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not pickled")
+
+
+class SecretUrl(Secret):
+    """A URL that may hold a password; prints with the password and the query starred."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        try:
+            parts = urlsplit(self._value)
+            user = "***@" if "@" in parts.netloc else ""
+            host = parts.netloc.rpartition("@")[2]
+        except ValueError:
+            return "***"
+        return urlunsplit((parts.scheme, user + host, parts.path, "***" if parts.query else "", ""))
+
+    __str__ = __repr__
+
+
+def _decode_hook(kind: type, value: Any) -> Any:
+    if issubclass(kind, Secret):
+        return kind(value)
+    raise NotImplementedError(f"no setting of type {kind}")
+
+
+def variable_of(field: str) -> str:
+    """`redis_url` -> `LECTR_REDIS_URL`."""
+    return PREFIX + field.upper()
+
+
+def process_environment() -> dict[str, str]:
+    """A copy of this process' environment, for handing on to child processes."""
+    return dict(os.environ)  # noqa: TID251 - this is the one place
+
+
+def read_settings(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
+    """Build a process' settings. Raises SettingsFault naming the variable.
+
+    An empty variable counts as not set, as compose files and manifests often leave one empty.
+    """
+    environ = process_environment() if environ is None else environ
+    given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value != ""}
+    for name in sorted(given):
+        if name not in KNOWN_NAMES:
+            raise SettingsFault(f"{name}: no such setting; known are {', '.join(sorted(KNOWN_NAMES))}")
+    values: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        name = variable_of(field.name)
+        if name not in given:
+            if field.required:
+                raise SettingsFault(f"{name}: not set; this process needs it")
+            continue
+        try:
+            values[field.name] = msgspec.convert(given[name], field.type, strict=False, dec_hook=_decode_hook)
+        except msgspec.ValidationError as error:
+            secret = isinstance(field.type, type) and issubclass(field.type, Secret)
+            shown = "***" if secret else repr(given[name])
+            reason = re.sub(r" - at `\$.*`$", "", str(error))
+            raise SettingsFault(f"{name}={shown}: {reason}") from None
+    return kind(**values)
+
+
+def show_settings(settings: msgspec.Struct) -> str:
+    """`NAME=value` lines of the effective settings, secrets starred."""
+    lines = (f"{variable_of(f.name)}={getattr(settings, f.name)}" for f in msgspec.structs.fields(settings))
+    return "\n".join(sorted(lines))
+
+
+def parse_listen(value: str, variable: str) -> tuple[str, int]:
+    """`HOST:PORT` or `[IPv6]:PORT` to its parts; raises SettingsFault."""
+    host, separator, port = value.rpartition(":")
+    if not separator or not host or not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004 - highest TCP port
+        raise SettingsFault(f"{variable}={value!r}: expected HOST:PORT, like 127.0.0.1:8080 or [::1]:8080")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def check_url(value: str, variable: str, schemes: frozenset[str]) -> None:
+    """Raise SettingsFault unless the value is a URL of one of the schemes with a host. The value is never shown."""
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in schemes and (bool(parts.hostname) or parts.scheme == "unix")
+        _ = parts.port
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SettingsFault(f"{variable}={SecretUrl(value)}: expected {' or '.join(sorted(schemes))}://HOST…")

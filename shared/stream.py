@@ -1,0 +1,132 @@
+"""The road between gateway and ingestor: key names and the frame format of the Redis stream.
+
+A frame is one stream entry that carries the events of one source, contiguous in `seq`. One event per entry would cost
+about fifty times the Redis CPU. A stream is cut into partitions; `{k}` puts all keys of a partition into one
+cluster slot, and a source stays in its partition for life, so its events have one order.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from shared.event import Event
+
+FRAME_VERSION: Final = 1
+FIELD_FRAME: Final = b"f"
+"""The stream entry's field that holds the encoded frame."""
+FIELD_SOURCE: Final = b"s"
+FIELD_FIRST_SEQ: Final = b"a"
+FIELD_COUNT: Final = b"n"
+MAX_FRAME_EVENTS: Final = 2_000
+
+
+class FrameFault(ValueError):
+    """A stream entry that is no frame we can read. `reason` is a label: missing, undecodable, version, inconsistent."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+
+
+class _FrameOut(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    source: int
+    first_seq: int
+    gateway: str
+    events: Sequence[msgspec.Raw]
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True):
+    """Events `first_seq .. first_seq + len(events) - 1` of one source (63-bit id of a gateway's boot)."""
+
+    version: int
+    source: int
+    first_seq: int
+    gateway: str
+    """Name of the gateway instance (pod or host)."""
+    events: list[Event]
+
+
+class _Version(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Frame)
+_version_decoder = msgspec.msgpack.Decoder(_Version)
+
+
+def encode_event(event: Event) -> bytes:
+    """One event as MessagePack, ready to be put into a frame."""
+    return _encoder.encode(event)
+
+
+def encode_frame(source: int, first_seq: int, gateway: str, events: Sequence[bytes]) -> bytes:
+    """A frame from events that are already encoded; they are not parsed again."""
+    return _encoder.encode(_FrameOut(FRAME_VERSION, source, first_seq, gateway, [msgspec.Raw(e) for e in events]))
+
+
+def decode_frame(data: bytes) -> Frame:
+    """Read a frame back.
+
+    Raises FrameFault: `undecodable` for broken bytes, `version` for a release newer than ours,
+    `inconsistent` when an event's seq is not where the frame says.
+    """
+    try:
+        version = _version_decoder.decode(data).version
+    except msgspec.DecodeError as error:
+        raise FrameFault("undecodable", str(error)) from None
+    if version != FRAME_VERSION:
+        raise FrameFault("version", f"frame version {version}, this release reads {FRAME_VERSION}")
+    try:
+        frame = _decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise FrameFault("undecodable", str(error)) from None
+    if any(event.seq != seq for seq, event in enumerate(frame.events, frame.first_seq)):
+        raise FrameFault("inconsistent", f"sequence numbers do not follow from {frame.first_seq}")
+    return frame
+
+
+class Partition(msgspec.Struct, frozen=True):
+    """The Redis keys of one stream partition; all in one cluster slot."""
+
+    index: int
+
+    def _key(self, name: str) -> str:
+        return f"lectr:{{{self.index}}}:{name}"
+
+    @property
+    def stream(self) -> str:
+        """Stream of frames."""
+        return self._key("frames")
+
+    @property
+    def accepted(self) -> str:
+        """Hash: source -> next seq that Redis has not seen."""
+        return self._key("accepted")
+
+    @property
+    def done(self) -> str:
+        """Hash: source -> next seq that is not in ClickHouse."""
+        return self._key("done")
+
+    @property
+    def pending(self) -> str:
+        """The bounds of the batch that is being inserted."""
+        return self._key("pending")
+
+    @property
+    def lease(self) -> str:
+        """Name of the ingestor that owns the partition, with a time to live."""
+        return self._key("lease")
+
+    @property
+    def dead(self) -> str:
+        """Stream of entries that could not be stored, with their reason."""
+        return self._key("dead")
+
+
+def partition_of(source: int, partitions: int) -> Partition:
+    """The partition that a source's frames go to."""
+    return Partition(source % partitions)
