@@ -57,6 +57,12 @@ batches = Counter("lectr_ingestor_batches", "Batches inserted and committed", re
 batches_replayed = Counter(
     "lectr_ingestor_batches_replayed", "Pending batches taken over and repeated", registry=registry
 )
+batch_splits = Counter(
+    "lectr_ingestor_batch_splits", "Batches cut in two as their content was refused", registry=registry
+)
+events_clamped = Counter(
+    "lectr_ingestor_events_clamped", "Rows stored with a value brought into its column's range", registry=registry
+)
 insert_retries = Counter("lectr_ingestor_insert_retries", "Inserts repeated", ["reason"], registry=registry)
 insert_seconds = Histogram("lectr_ingestor_insert_seconds", "Duration of an insert", registry=registry)
 redis_retries = Counter("lectr_ingestor_redis_retries", "Redis commands repeated", registry=registry)

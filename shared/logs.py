@@ -12,6 +12,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 def start_logs(process: str, level: LogLevel) -> None:
     """Send structlog and the libraries' own warnings as JSON lines to stderr."""
     shared_steps: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -1,0 +1,54 @@
+# Every target works on a fresh machine with Python 3.11 to 3.14 and make. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STACK_ARGS ?=
+TEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check bench faults lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-8s %s\n", $$1, $$2}'
+
+run: $(VENV)/local.installed ## start Redis, ClickHouse, gateway and ingestor here; Ctrl-C stops them
+	@$(BIN)/python -m deploy.local $(STACK_ARGS)
+
+demo: $(VENV)/local.installed ## the same with mock providers and traffic, so that there is something to see
+	@$(BIN)/python -m deploy.local --demo --data data/demo $(STACK_ARGS)
+
+test: $(VENV)/dev.installed ## run all tests against real parts
+	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+check: $(VENV)/dev.installed ## lint, format, types, package boundaries, manifests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_boundaries.py
+	$(BIN)/python -m deploy.check_manifests
+
+bench: $(VENV)/dev.installed ## measure what a request costs, side by side in one run
+	@$(BIN)/python -m tests.bench
+
+faults: $(VENV)/dev.installed ## kill parts under load and count what is lost or doubled
+	@$(BIN)/python -m pytest -q -s tests/faults
+
+lock: ## resolve the dependencies again (needs uv on PATH)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --extra local --extra dev pyproject.toml -o requirements-dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements-dev.lock --extra local pyproject.toml -o requirements-local.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements-dev.lock pyproject.toml -o requirements.lock
+
+clean: ## delete the virtual environment and caches; keeps ./data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 15) else f"Python 3.11 to 3.14 is needed, this is {sys.version.split()[0]}; try: make PYTHON=python3.13 ...")'
+	@echo "making $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+# One stamp per set: the laptop needs no test tools.
+$(VENV)/%.installed: requirements-%.lock | $(VENV)/bin/python
+	@echo "installing from $< (a few minutes the first time: the ClickHouse engine alone is 150 MB) ..."
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --require-hashes -r $<
+	@touch $@

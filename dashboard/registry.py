@@ -1,0 +1,142 @@
+"""Writes the registry: each change is one record with a higher version, stored and pushed in one step.
+
+In: what an operator asks for. Out: the new record. A key is returned once, by the call that made it; only its hash
+stays.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+import redis
+from redis.exceptions import RedisError, WatchError
+
+from shared.clock import unix_ms
+from shared.environment import SecretUrl
+from shared.registry import (
+    CHANGES_CHANNEL,
+    ORGS_KEY,
+    VERSION_KEY,
+    Azure,
+    Org,
+    RegistryFault,
+    check_org_name,
+    decode_org,
+    encode_org,
+    hash_key,
+    new_key,
+)
+
+_SOCKET_TIMEOUT_S: Final = 5.0
+_API_VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|")
+_LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class RegistryUnavailable(Exception):
+    """Redis does not answer; nothing was changed, or it is unknown whether it was."""
+
+
+class Registry:
+    """The operator's side of the registry."""
+
+    def __init__(self, redis_url: SecretUrl) -> None:
+        self._shown_url = str(redis_url)
+        self._redis = redis.Redis.from_url(
+            redis_url.reveal(), socket_connect_timeout=_SOCKET_TIMEOUT_S, socket_timeout=_SOCKET_TIMEOUT_S
+        )
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._redis.close()
+
+    def orgs(self) -> list[Org]:
+        """All organisations by name. Raises RegistryUnavailable, RegistryFault."""
+        try:
+            records = self._redis.hgetall(ORGS_KEY)
+        except RedisError as error:
+            raise self._unavailable(error) from None
+        return sorted((decode_org(record) for record in records.values()), key=lambda org: org.org)
+
+    def create(self, name: str) -> tuple[Org, str]:
+        """A new organisation and its key. Raises RegistryFault if the name is taken or is none."""
+        check_org_name(name)
+        key = new_key()
+
+        def make(known: Org | None) -> Org:
+            if known is not None:
+                raise RegistryFault(f"org {name!r} exists; rotate its key with: org rotate-key {name}")
+            return Org(org=name, key_sha256=hash_key(key), version=0)
+
+        return self._change(name, make), key
+
+    def rotate_key(self, name: str) -> tuple[Org, str]:
+        """Replace the key; the old one stops working in every gateway within a second."""
+        key = new_key()
+        return self._update(name, key_sha256=hash_key(key)), key
+
+    def set_enabled(self, name: str, *, enabled: bool) -> Org:
+        """Switch an organisation on or off."""
+        return self._update(name, enabled=enabled)
+
+    def set_azure(self, name: str, endpoint: str, api_version: str) -> Org:
+        """Where the organisation's Azure traffic goes. Raises RegistryFault naming what is wrong."""
+        return self._update(name, azure=_azure(endpoint, api_version))
+
+    def _update(self, name: str, **fields: object) -> Org:
+        def make(known: Org | None) -> Org:
+            if known is None:
+                raise RegistryFault(f"org {name!r} does not exist; create it with: org create {name}")
+            return msgspec.structs.replace(known, **fields)
+
+        return self._change(name, make)
+
+    def _change(self, name: str, make: Callable[[Org | None], Org]) -> Org:
+        try:
+            with self._redis.pipeline() as step:
+                while True:
+                    try:
+                        step.watch(ORGS_KEY, VERSION_KEY)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+                        record = step.hget(ORGS_KEY, name)
+                        highest = int(step.get(VERSION_KEY) or 0)
+                        org = make(None if record is None else decode_org(record))
+                        # Time-based, so that it still grows after Redis lost its memory.
+                        org = msgspec.structs.replace(org, version=max(highest + 1, unix_ms()))
+                        step.multi()
+                        step.hset(ORGS_KEY, name, encode_org(org))
+                        step.set(VERSION_KEY, org.version)
+                        step.publish(CHANGES_CHANNEL, encode_org(org))
+                        step.execute()
+                    except WatchError:
+                        continue
+                    return org
+        except RedisError as error:
+            raise self._unavailable(error) from None
+
+    def _unavailable(self, error: RedisError) -> RegistryUnavailable:
+        return RegistryUnavailable(
+            f"Redis at {self._shown_url} does not answer ({type(error).__name__}); start it, or set LECTR_REDIS_URL"
+        )
+
+
+def _azure(endpoint: str, api_version: str) -> Azure:
+    endpoint = endpoint.rstrip("/")
+    example = "like https://NAME.openai.azure.com"
+    try:
+        parts = urlsplit(endpoint)
+        host = parts.hostname
+        _ = parts.port
+    except ValueError:
+        raise RegistryFault(f"azure endpoint: not a URL; give scheme and host, {example}") from None
+    if not host or parts.scheme not in {"https", "http"}:
+        raise RegistryFault(f"azure endpoint: give scheme and host, {example}")
+    if "@" in endpoint or parts.query or parts.fragment:
+        raise RegistryFault(f"azure endpoint: no user, query or fragment belongs there; {example}")
+    if parts.scheme == "http" and host not in _LOCAL_HOSTS:
+        raise RegistryFault("azure endpoint: http would send the key in the clear; use https")
+    if parts.path.startswith(("/openai", "/v1")):
+        raise RegistryFault(f"azure endpoint: leave out the path {parts.path!r}; the gateway adds it; {example}")
+    if not _API_VERSION.fullmatch(api_version):
+        raise RegistryFault(f"azure api-version {api_version!r}: expected a date like 2024-10-21, or leave it out")
+    return Azure(endpoint=endpoint, api_version=api_version)

@@ -1,0 +1,18 @@
+"""The dashboard's settings, from `LECTR_…` variables (see shared/environment.py)."""
+
+import msgspec
+
+from shared.environment import SecretUrl, check_url, read_settings
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line needs."""
+
+    redis_url: SecretUrl = SecretUrl("redis://127.0.0.1:6379/0")
+
+
+def load_settings() -> Settings:
+    """Read and check the environment; raises SettingsFault naming the variable."""
+    settings = read_settings(Settings)
+    check_url(settings.redis_url.reveal(), "LECTR_REDIS_URL", frozenset({"redis", "rediss", "unix"}))
+    return settings

@@ -1,0 +1,246 @@
+"""The whole of Lectr on one machine: Redis, ClickHouse, migrations, gateway, ingestor, and mock providers for the demo.
+
+In: a data directory and ports. Out: a running stack with an organisation, or one clear StackFault. Everything that was
+started is stopped again, in the order that loses nothing.
+"""
+
+import asyncio
+import fcntl
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final, Self
+
+from deploy.local.process import Child, ChildFailed
+from deploy.local.redis_server import find_server, server_command
+from shared.environment import SecretUrl
+
+START_TIMEOUT_S: Final = 60.0
+ORG: Final = "local"
+
+
+class StackFault(Exception):
+    """The stack cannot run; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the parts listen, all on 127.0.0.1."""
+
+    gateway: int = 8080
+    gateway_ops: int = 9090
+    ingestor_ops: int = 9091
+    clickhouse: int = 8123
+    redis: int = 6380
+    providers: int = 8090
+
+    @classmethod
+    def from_base(cls, base: int) -> Self:
+        """Six ports in a row."""
+        return cls(*range(base, base + 6))
+
+
+@dataclass
+class Stack:
+    """The running parts and how to reach them."""
+
+    data_dir: Path
+    ports: Ports
+    environ: Mapping[str, str]
+    demo: bool
+    say: Callable[[str], None]
+    children: dict[str, Child] = field(default_factory=dict)
+    redis_url: str = ""
+    key: str = ""
+    key_is_new: bool = False
+    _store_url: str = ""
+    _lock: IO[str] | None = None
+
+    @property
+    def gateway_url(self) -> str:
+        """Base URL of the gateway, without /v1."""
+        return f"http://127.0.0.1:{self.ports.gateway}"
+
+    @property
+    def clickhouse_url(self) -> str:
+        """The ClickHouse HTTP interface, a password in it starred."""
+        return str(SecretUrl(self._store_url)) if self._store_url else f"http://127.0.0.1:{self.ports.clickhouse}"
+
+    async def start(self) -> None:
+        """Start everything. Raises StackFault."""
+        self._take_data_dir()
+        try:
+            await self._redis()
+            await self._clickhouse()
+            await self._migrate()
+            if self.demo:
+                await self._providers()
+            await self._ingestor()
+            self.key = await self._organisation()
+            await self._gateway()
+        except ChildFailed as failure:
+            raise StackFault(str(failure)) from None
+
+    async def stop(self) -> None:
+        """Stop what runs: first what makes events, last what keeps them."""
+        for name in reversed(list(self.children)):
+            await self.children.pop(name).stop()
+        if self._lock is not None:
+            self._lock.close()
+
+    async def wait_for_end(self) -> None:
+        """Return never, or raise StackFault when a part ends by itself."""
+        ends = {asyncio.create_task(child.process.wait()): child for child in self.children.values()}
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in ends:
+                waiting.cancel()
+        child = ends[done.pop()]
+        raise StackFault(str(child.failure(f"ended by itself with exit code {child.process.returncode}")))
+
+    def _take_data_dir(self) -> None:
+        try:
+            for name in ("redis", "clickhouse", "gateway", "logs"):
+                (self.data_dir / name).mkdir(parents=True, exist_ok=True)
+            self._lock = (self.data_dir / "stack.lock").open("w")
+        except OSError as error:
+            raise StackFault(f"data directory {self.data_dir}: {error.strerror}; choose another with --data") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StackFault(
+                f"data directory {self.data_dir} is in use by another stack; stop it, or choose another with --data"
+            ) from None
+
+    async def _start(self, name: str, command: list[str], port: int, settings: Mapping[str, str]) -> Child:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise StackFault(
+                    f"port {port} for {name}: {error.strerror}; stop what uses it (an earlier run may "
+                    "have been killed), or move all ports with --port-base N"
+                ) from None
+        child = await Child.start(name, command, {**self.environ, **settings}, self.data_dir / "logs" / f"{name}.log")
+        self.children[name] = child
+        return child
+
+    async def _redis(self) -> None:
+        self.redis_url = self.environ.get("LECTR_REDIS_URL", "")
+        if self.redis_url:
+            self.say("redis       yours, from LECTR_REDIS_URL")
+            return
+        binary = find_server()
+        started = time.monotonic()
+        command = server_command(binary, port=self.ports.redis, data_dir=self.data_dir / "redis")
+        child = await self._start("redis", command, self.ports.redis, {})
+        await child.line_with("Ready to accept connections", START_TIMEOUT_S)
+        self.redis_url = f"redis://127.0.0.1:{self.ports.redis}/0"
+        self._started("redis", f"{Path(binary).name} on port {self.ports.redis}", started)
+
+    async def _clickhouse(self) -> None:
+        if given := self.environ.get("LECTR_CLICKHOUSE_URL", ""):
+            self._store_url = given
+            self.say("clickhouse  yours, from LECTR_CLICKHOUSE_URL")
+            return
+        started = time.monotonic()
+        listen = f"127.0.0.1:{self.ports.clickhouse}"
+        data = str(self.data_dir / "clickhouse")
+        command = [sys.executable, "-m", "deploy.local.clickhouse", "--data", data, "--listen", listen]
+        child = await self._start("clickhouse", command, self.ports.clickhouse, {})
+        await child.line_with("listening on", START_TIMEOUT_S)
+        self._started("clickhouse", self.clickhouse_url, started)
+
+    async def _migrate(self) -> None:
+        started = time.monotonic()
+        settings = {**self.environ, **self._store_settings()}
+        command = [sys.executable, "-m", "ingestor", "migrate"]
+        child = await Child.start("migrate", command, settings, self.data_dir / "logs" / "migrate.log")
+        await child.succeed(START_TIMEOUT_S)
+        self._started("migrate", "database lectr is up to date", started)
+
+    def _store_settings(self) -> dict[str, str]:
+        return {
+            "LECTR_REDIS_URL": self.redis_url,
+            "LECTR_CLICKHOUSE_URL": self._store_url or f"{self.clickhouse_url}/lectr",
+        }
+
+    async def _providers(self) -> None:
+        started = time.monotonic()
+        listen = f"127.0.0.1:{self.ports.providers}"
+        command = [sys.executable, "-m", "deploy.local.providers", "--listen", listen, "--latency-ms", "120"]
+        command += ["--jitter", "0.5", "--error-rate", "0.02"]
+        child = await self._start("providers", command, self.ports.providers, {})
+        await child.line_with("listening on", START_TIMEOUT_S)
+        base = f"http://{listen}"
+        self.environ = {
+            "LECTR_UPSTREAM_OPENAI": f"{base}/openai/v1",
+            "LECTR_UPSTREAM_ANTHROPIC": f"{base}/anthropic/v1",
+            "LECTR_UPSTREAM_GROQ": f"{base}/groq/openai/v1",
+            "LECTR_UPSTREAM_GEMINI": f"{base}/gemini/v1beta/openai",
+            **self.environ,
+        }
+        self._started("providers", f"mock of five providers on {base}", started)
+
+    async def _ingestor(self) -> None:
+        started = time.monotonic()
+        settings = {**self._store_settings(), "LECTR_OPS_LISTEN": f"127.0.0.1:{self.ports.ingestor_ops}"}
+        command = [sys.executable, "-m", "ingestor"]
+        child = await self._start("ingestor", command, self.ports.ingestor_ops, settings)
+        await child.line_with("lectr ingestor", START_TIMEOUT_S)
+        self._started("ingestor", f"probes on port {self.ports.ingestor_ops}", started)
+
+    async def _gateway(self) -> None:
+        started = time.monotonic()
+        settings = {
+            "LECTR_REDIS_URL": self.redis_url,
+            "LECTR_LISTEN": f"127.0.0.1:{self.ports.gateway}",
+            "LECTR_OPS_LISTEN": f"127.0.0.1:{self.ports.gateway_ops}",
+            "LECTR_STATE_DIR": str(self.data_dir / "gateway"),
+            "LECTR_DRAIN_TIMEOUT_S": self.environ.get("LECTR_DRAIN_TIMEOUT_S", "10"),
+        }
+        child = await self._start("gateway", [sys.executable, "-m", "gateway"], self.ports.gateway, settings)
+        await child.line_with("lectr gateway listening", START_TIMEOUT_S)
+        self._started("gateway", self.gateway_url, started)
+
+    async def _organisation(self) -> str:
+        """The laptop's organisation and its key, made at the first start and kept in a file only its owner can read."""
+        kept = self.data_dir / "key"
+        orgs = json.loads(await self._admin("org", "list", "--json"))
+        exists = any(known["org"] == ORG for known in orgs)
+        if exists and kept.exists():
+            return kept.read_text(encoding="utf-8").strip()
+        # Without its file the key is lost; without its organisation it opens nothing.
+        made = json.loads(await self._admin("org", "rotate-key" if exists else "create", ORG, "--json"))
+        key: str = made["key"]
+        with os.fdopen(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(key + "\n")
+        if self.demo:
+            endpoint = f"http://127.0.0.1:{self.ports.providers}/azure"
+            await self._admin("azure", "set", ORG, "--endpoint", endpoint, "--api-version", "2024-10-21", "--json")
+        self.key_is_new = True
+        return key
+
+    async def _admin(self, *arguments: str) -> str:
+        # Its output may hold a key, so it goes through a pipe and never into a log file.
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "dashboard", *arguments),
+            env={**self.environ, "LECTR_REDIS_URL": self.redis_url},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+        if process.returncode:
+            raise StackFault(errors.decode(errors="replace").strip())
+        return output.decode()
+
+    def _started(self, name: str, where: str, started: float) -> None:
+        self.say(f"{name:<11} {where}  ({time.monotonic() - started:.1f} s)")

@@ -1,0 +1,152 @@
+"""Puts the parts together, runs them until a signal, and takes them down in the order that loses nothing."""
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+
+import uvloop
+from aiohttp import web
+
+from gateway.probes import Probes
+from gateway.providers import Catalogue
+from gateway.proxy import Proxy
+from gateway.registry import Registry, Snapshot
+from gateway.server import GatewayServer
+from gateway.settings import Settings, upstream_bases
+from gateway.shipper import Shipper, new_source
+from gateway.upstream import Upstream
+from shared.environment import SettingsFault, parse_listen
+from shared.logs import get_log, start_logs
+
+_FLUSH_TIMEOUT_S = 10.0
+_CUT_TIMEOUT_S = 5.0
+
+
+def run(settings: Settings) -> None:
+    """Run the gateway until SIGTERM or SIGINT. Raises SettingsFault if it cannot start."""
+    start_logs("gateway", settings.log_level)
+    uvloop.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as parts:
+        registry = Registry(settings.redis_url, poll_s=settings.registry_poll_s, snapshot=Snapshot(settings.state_dir))
+        shipper = Shipper(
+            settings.redis_url,
+            source=new_source(),
+            instance=settings.instance,
+            partitions=settings.stream_partitions,
+            interval_ms=settings.flush_interval_ms,
+            capacity_events=settings.event_buffer_events,
+        )
+        upstream = await parts.enter_async_context(
+            Upstream(
+                connect_timeout_s=settings.connect_timeout_s,
+                first_byte_timeout_s=settings.first_byte_timeout_s,
+                idle_timeout_s=settings.idle_timeout_s,
+                ca_file=settings.upstream_ca_file,
+            )
+        )
+        proxy = Proxy(
+            directory=registry.directory,
+            catalogue=Catalogue.load(),
+            upstream=upstream,
+            shipper=shipper,
+            bases=upstream_bases(settings),
+            max_body_bytes=settings.max_body_bytes,
+            max_file_body_bytes=settings.max_file_body_bytes,
+        )
+        probes = _probes(registry, shipper, proxy)
+        ops_address = await _serve_ops(parts, settings, probes)
+        await registry.start()
+        parts.push_async_callback(registry.close)
+        shipper.start()
+        parts.push_async_callback(shipper.close, _FLUSH_TIMEOUT_S)
+        if not await _either(registry.loaded, stop):
+            return
+        server = GatewayServer(proxy.serve)
+        listening = await _listen(server, settings.listen, "LECTR_LISTEN")
+        address = _address(listening.sockets[0].getsockname())
+        print(f"lectr gateway listening on {address} (probes and metrics on {ops_address})", flush=True)  # noqa: T201 - the one line a supervisor waits for
+        get_log("app").info("serving", source=shipper.source, instance=settings.instance)
+        await stop.wait()
+        await _drain(server, listening, proxy, settings.drain_timeout_s)
+
+
+def _probes(registry: Registry, shipper: Shipper, proxy: Proxy) -> Probes:
+    def problems() -> list[str]:
+        found = []
+        if not registry.loaded.is_set():
+            found.append("registry not loaded: Redis (LECTR_REDIS_URL) does not answer")
+        if proxy.draining:
+            found.append("draining")
+        return found
+
+    def details() -> dict[str, object]:
+        # Redis being away is no reason to refuse traffic: requests do not need it.
+        return {
+            "redis": "failing" if registry.redis_failing or shipper.redis_failing else "ok",
+            "waiting_events": shipper.waiting_events,
+            "open_requests": proxy.open_requests,
+        }
+
+    return Probes(problems, details)
+
+
+async def _either(wanted: asyncio.Event, stop: asyncio.Event) -> bool:
+    """Wait for one of the two; whether it was the wanted one."""
+    waits = [asyncio.create_task(wanted.wait()), asyncio.create_task(stop.wait())]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+    return not stop.is_set()
+
+
+async def _listen(server: GatewayServer, listen: str, variable: str) -> asyncio.Server:
+    host, port = parse_listen(listen, variable)
+    try:
+        return await asyncio.get_running_loop().create_server(server, host, port, backlog=1024, reuse_address=True)
+    except OSError as error:
+        raise SettingsFault(_bind_problem(listen, variable, error)) from None
+
+
+async def _serve_ops(parts: AsyncExitStack, settings: Settings, probes: Probes) -> str:
+    host, port = parse_listen(settings.ops_listen, "LECTR_OPS_LISTEN")
+    runner = web.AppRunner(probes.application(), access_log=None)
+    await runner.setup()
+    parts.push_async_callback(runner.cleanup)
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        raise SettingsFault(_bind_problem(settings.ops_listen, "LECTR_OPS_LISTEN", error)) from None
+    return _address(runner.addresses[0])
+
+
+def _bind_problem(listen: str, variable: str, error: OSError) -> str:
+    return f"{variable}={listen!r}: cannot listen there ({error.strerror}); stop what uses the port, or choose another"
+
+
+def _address(name: tuple[str, int] | tuple[str, int, int, int]) -> str:
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"http://{host}:{name[1]}"
+
+
+async def _drain(server: GatewayServer, listening: asyncio.Server, proxy: Proxy, timeout_s: float) -> None:
+    """Accept nothing new, let running answers finish for `timeout_s`, then cut what is left."""
+    log = get_log("app")
+    proxy.draining = True
+    listening.close()
+    server.pre_shutdown()
+    log.info("draining", open_requests=proxy.open_requests, timeout_s=timeout_s)
+    if not await proxy.idle(timeout_s):
+        log.warning("drain_cut", open_requests=proxy.open_requests, fix="LECTR_DRAIN_TIMEOUT_S gives streams more time")
+        proxy.cut_running()
+        await proxy.idle(_CUT_TIMEOUT_S)
+    await server.shutdown(_CUT_TIMEOUT_S)
+    log.info("stopped")

@@ -1,0 +1,136 @@
+"""Every way in which the gateway itself refuses or fails a request: a closed family.
+
+A fault knows its status, code and how it is recorded; `error_body` gives the JSON in the shape the client's SDK reads.
+Provider errors are not faults: they pass through untouched.
+"""
+
+from typing import ClassVar
+
+import msgspec
+
+from shared.event import ErrorSource
+
+
+class Fault(Exception):
+    """A request that ends with an error of the gateway's own making."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    type: ClassVar[str] = "invalid_request_error"
+    category: ClassVar[str]
+    """`error_category` on the event."""
+    source: ClassVar[ErrorSource] = "gateway"
+    closes: ClassVar[bool] = False
+    """Whether the connection is closed after the answer, as its body may not have been read."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class MissingKey(Fault):
+    """No X-Lectr-Key."""
+
+    status, code, type, category, source = 401, "missing_lectr_key", "authentication_error", "authentication", "client"
+
+
+class InvalidKey(Fault):
+    """A key that no organisation has."""
+
+    status, code, type, category, source = 401, "invalid_lectr_key", "authentication_error", "authentication", "client"
+
+
+class OrgDisabled(Fault):
+    """The right key of an organisation that is switched off."""
+
+    status, code, type, category, source = 401, "org_disabled", "authentication_error", "authentication", "client"
+
+
+class AzureConfigMissing(Fault):
+    """Azure was chosen, but the organisation has no endpoint."""
+
+    status, code, category, source = 400, "azure_config_missing", "invalid_request", "client"
+
+
+class InvalidRequest(Fault):
+    """HTTP that is malformed or ambiguous."""
+
+    status, code, category, source, closes = 400, "invalid_request", "invalid_request", "client", True
+
+
+class UnknownPath(Fault):
+    """A path that no provider has."""
+
+    status, code, category, source = 404, "unknown_path", "not_found", "client"
+
+
+class WebSocketRefused(Fault):
+    """An upgrade that this gateway does not tunnel."""
+
+    status, code, category = 501, "websocket_not_supported", "invalid_request"
+
+
+class RequestTooLarge(Fault):
+    """A body over the limit."""
+
+    status, code, category, source, closes = 413, "request_too_large", "invalid_request", "client", True
+
+
+class ProviderUnreachable(Fault):
+    """DNS, TCP or TLS failed, or the connection broke before the answer began."""
+
+    status, code, type, category = 502, "provider_unreachable", "api_error", "connection"
+
+
+class GatewayDraining(Fault):
+    """The gateway is being stopped and its patience is over."""
+
+    status, code, type, category, closes = 503, "gateway_draining", "api_error", "gateway_draining", True
+
+
+class ProviderTimeout(Fault):
+    """No first byte in time."""
+
+    status, code, type, category = 504, "provider_timeout", "api_error", "timeout"
+
+
+class GatewayDefect(Fault):
+    """An exception that no fault covers: a bug of ours, counted and logged with its type, never shown."""
+
+    status, code, type, category, closes = 500, "internal_error", "api_error", "server_error", True
+
+
+FAULTS: tuple[type[Fault], ...] = (
+    MissingKey,
+    InvalidKey,
+    OrgDisabled,
+    AzureConfigMissing,
+    InvalidRequest,
+    UnknownPath,
+    WebSocketRefused,
+    RequestTooLarge,
+    ProviderUnreachable,
+    GatewayDraining,
+    ProviderTimeout,
+    GatewayDefect,
+)
+"""The whole family; a test compares it with the subclasses and with the documented table."""
+
+
+class ProviderTruncated(Exception):
+    """The provider broke its answer off; the client's connection is broken off too, so there is no error body."""
+
+
+class ProviderStalled(ProviderTruncated):
+    """The provider fell silent inside its answer for longer than the idle timeout."""
+
+
+def error_body(fault: Fault, path: str) -> bytes:
+    """The error as JSON: Anthropic's shape below /v1/messages, OpenAI's elsewhere."""
+    if "/messages" in path:
+        kinds = {401: "authentication_error", 404: "not_found_error", 413: "request_too_large", 504: "timeout_error"}
+        kind = kinds.get(fault.status, "api_error" if fault.status >= 500 else "invalid_request_error")  # noqa: PLR2004 - server errors
+        return msgspec.json.encode(
+            {"type": "error", "error": {"type": kind, "message": fault.message, "code": fault.code}}
+        )
+    return msgspec.json.encode({"error": {"message": fault.message, "type": fault.type, "code": fault.code}})

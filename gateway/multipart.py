@@ -1,0 +1,125 @@
+"""The `model` field of a multipart form, while its bytes are still arriving.
+
+In: the Content-Type and the bytes received so far. Out: the field's value once it is complete. Looks only at the parts'
+heads: what a file contains is skipped, and only the form's own boundary ends it.
+"""
+
+import re
+from typing import Final
+
+from gateway.headers import clean_value
+
+_PARAMETER: Final = re.compile(r"[ \t]*;[ \t]*([\w!#$%&'*+.^`|~-]+)[ \t]*=[ \t]*(?:\"((?:[^\"\\]|\\.)*)\"|([^;\s]*))")
+_DISPOSITION: Final = re.compile(r"^content-disposition[ \t]*:[ \t]*form-data", re.IGNORECASE | re.MULTILINE)
+_BOUNDARY_LIMIT: Final = 256
+"""RFC 2046 allows 70; what is longer than this is no boundary but an attack on the search."""
+_PART_HEAD_LIMIT_BYTES: Final = 16_384
+_PADDING_LIMIT_BYTES: Final = 256
+_MODEL_LIMIT_BYTES: Final = 8_192
+"""Beyond it the field is no model name; the search gives up instead of buffering."""
+
+
+def _parameters(text: str, start: int) -> dict[str, str]:
+    """Parameters after a media type or disposition, names in lower case, first one wins."""
+    found: dict[str, str] = {}
+    while match := _PARAMETER.match(text, start):
+        quoted = match[2]
+        found.setdefault(match[1].lower(), re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else match[3])
+        start = match.end()
+    return found
+
+
+def boundary_of(content_type: str) -> bytes | None:
+    """The boundary of a `multipart/form-data` Content-Type; None when it is another type or has none."""
+    media_type = content_type.partition(";")[0]
+    if media_type.strip().lower() != "multipart/form-data":
+        return None
+    boundary = _parameters(content_type, len(media_type.rstrip())).get("boundary", "")
+    return boundary.encode("utf-8", "replace") if 0 < len(boundary) <= _BOUNDARY_LIMIT else None
+
+
+class ModelField:
+    """A search that continues where it stopped: call `scan` with the growing buffer, each time from its first byte.
+
+    `finished` says that no later byte can change the answer. Content is searched once, however often `scan` is called.
+    """
+
+    def __init__(self, content_type: str) -> None:
+        boundary = boundary_of(content_type)
+        self._delimiter = b"\r\n--" + (boundary or b"")
+        self._position = 0
+        self._at_start = True
+        self.finished = boundary is None
+        self.model: str | None = None
+
+    def scan(self, buffer: bytes | bytearray) -> str | None:
+        """The model's name when the buffer holds all of it, else None. Bounded to 1 KiB of valid UTF-8."""
+        while not self.finished and self._step(buffer):
+            pass
+        return self.model
+
+    def _after_delimiter(self, buffer: bytes | bytearray) -> int:
+        """The first byte after the next delimiter; -1 when it has not arrived. A search in vain is not repeated."""
+        opening = self._delimiter[2:]
+        if self._at_start:
+            if len(buffer) < len(opening):
+                return -1
+            if buffer.startswith(opening):
+                return len(opening)
+        found = buffer.find(self._delimiter, self._position)
+        if found < 0:
+            self._position = max(self._position, len(buffer) - len(self._delimiter) + 1)
+            self._at_start = False
+            return -1
+        return found + len(self._delimiter)
+
+    def _go_on_from(self, position: int) -> bool:
+        self._position = position
+        self._at_start = False
+        return True
+
+    def _step(self, buffer: bytes | bytearray) -> bool:
+        """Go past one delimiter and the head behind it. False: finished, or more bytes are needed."""
+        after = self._after_delimiter(buffer)
+        if after < 0 or len(buffer) < after + 2:
+            return False
+        return self._finish() if buffer[after : after + 2] == b"--" else self._read_head(buffer, after)
+
+    def _read_head(self, buffer: bytes | bytearray, after: int) -> bool:
+        line_end = buffer.find(b"\r\n", after, after + _PADDING_LIMIT_BYTES)
+        if line_end < 0 and len(buffer) < after + _PADDING_LIMIT_BYTES:
+            return False
+        if line_end < 0 or buffer[after:line_end].strip(b" \t"):
+            return self._go_on_from(after)  # a line that only begins like the delimiter is content
+        head_end = buffer.find(b"\r\n\r\n", line_end, line_end + _PART_HEAD_LIMIT_BYTES)
+        if head_end < 0:
+            return len(buffer) >= line_end + _PART_HEAD_LIMIT_BYTES and self._finish()
+        if not _is_model(bytes(buffer[line_end:head_end])):
+            return self._go_on_from(head_end + 2)
+        return self._read_value(buffer, head_end + 4)
+
+    def _read_value(self, buffer: bytes | bytearray, start: int) -> bool:
+        end = buffer.find(self._delimiter, start, start + _MODEL_LIMIT_BYTES)
+        if end >= 0:
+            return self._finish(clean_value(bytes(buffer[start:end]).decode("utf-8", "replace"))[0])
+        return len(buffer) >= start + _MODEL_LIMIT_BYTES and self._finish()
+
+    def _finish(self, model: str | None = None) -> bool:
+        self.model = model
+        self.finished = True
+        return False
+
+
+def _is_model(head: bytes) -> bool:
+    """Whether a part's head is that of the plain field `model`: a part with a file name is a file."""
+    text = head.decode("utf-8", "replace")
+    disposition = _DISPOSITION.search(text)
+    if not disposition:
+        return False
+    parameters = _parameters(text, disposition.end())
+    return parameters.get("name") == "model" and "filename" not in parameters and "filename*" not in parameters
+
+
+def multipart_model(buffer: bytes | bytearray, content_type: str) -> str | None:
+    """The model's name in a form of which the buffer is the beginning; None when it is not (yet) complete in it."""
+    return ModelField(content_type).scan(buffer)

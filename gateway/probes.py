@@ -1,0 +1,35 @@
+"""Health and metrics on their own port: /healthz (alive), /readyz (send traffic here), /metrics."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from shared import counters
+
+
+class Probes:
+    """Answers the probes; `problems` says why this process should get no traffic, empty if it should."""
+
+    def __init__(self, problems: Callable[[], list[str]], details: Callable[[], dict[str, object]]) -> None:
+        self._problems = problems
+        self._details = details
+
+    def application(self) -> web.Application:
+        """The web application of the operations port."""
+        application = web.Application()
+        application.router.add_get("/healthz", self._health)
+        application.router.add_get("/readyz", self._ready)
+        application.router.add_get("/metrics", self._metrics)
+        return application
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        problems = self._problems()
+        return web.json_response(
+            {"ready": not problems, "problems": problems, **self._details()}, status=503 if problems else 200
+        )
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(body=counters.exposition(), headers={"Content-Type": counters.CONTENT_TYPE})

@@ -1,0 +1,259 @@
+"""The way of a request, top to bottom: auth, detect, headers, upstream, relay, event.
+
+Whatever happens, a request of a known organisation leaves one event behind. No step waits for Redis, a database or a
+disk.
+"""
+
+import asyncio
+import traceback
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from gateway import faults
+from gateway.auth import authenticate, require_enabled
+from gateway.body import Body, read_body
+from gateway.detection import detect, has_google_key
+from gateway.exchange import Exchange
+from gateway.headers import check_head, clean_value, retry_count_of, sdk_of, upstream_headers
+from gateway.providers import Catalogue
+from gateway.registry import Directory
+from gateway.relay import relay
+from gateway.request_body import model_in_path, path_streams
+from gateway.routes import request_target
+from gateway.server import fault_response
+from gateway.shipper import Shipper
+from gateway.upstream import Upstream
+from gateway.usage import Call
+from shared import counters
+from shared.clock import monotonic_ns, unix_ms
+from shared.event import UNTAGGED
+from shared.logs import get_log
+from shared.registry import Org
+from shared.stream import encode_event
+
+
+class Proxy:
+    """Serves requests; `serve` is the handler of the HTTP server."""
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        catalogue: Catalogue,
+        upstream: Upstream,
+        shipper: Shipper,
+        bases: Mapping[str, str],
+        max_body_bytes: int,
+        max_file_body_bytes: int,
+    ) -> None:
+        self._directory = directory
+        self._catalogue = catalogue
+        self._upstream = upstream
+        self._shipper = shipper
+        self._bases = bases
+        self._max_body_bytes = max_body_bytes
+        self._max_file_body_bytes = max_file_body_bytes
+        self._log = get_log("proxy")
+        self._running: set[asyncio.Task[object]] = set()
+        self._none_running = asyncio.Event()
+        self._none_running.set()
+        self._cut = False
+        self.draining = False
+
+    @property
+    def open_requests(self) -> int:
+        """Requests being served."""
+        return len(self._running)
+
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request: the provider's answer, or a fault of our own as JSON."""
+        exchange = Exchange(
+            started_ns=monotonic_ns(),
+            started_unix_ms=unix_ms(),
+            method=clean_value(request.method)[0],
+            endpoint=clean_value(request.raw_path.partition("?")[0])[0],
+        )
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("serve runs inside the server's task")
+        self._running.add(task)
+        self._none_running.clear()
+        counters.open_requests.set(len(self._running))
+        try:
+            return await self._exchange(request, exchange)
+        except faults.Fault as fault:
+            return _refuse(exchange, fault)
+        except faults.ProviderTruncated:
+            # The client's connection is already broken off; there is nothing left to answer on.
+            raise ConnectionResetError from None
+        except ConnectionError:
+            exchange.failed("client_disconnect", "client")
+            counters.client_disconnects.inc()
+            raise
+        except asyncio.CancelledError:
+            return self._cancelled(request, exchange)
+        except Exception as error:  # noqa: BLE001 - counted, logged and answered: the last resort of the request path
+            counters.handler_faults.inc()
+            # Type and place only: the text of an exception may quote the request.
+            self._log.error("defect", error=type(error).__name__, place=_place(error))
+            if exchange.status:
+                exchange.failed("server_error", "gateway")
+                _break_off(request)
+                raise ConnectionResetError from None
+            return _refuse(exchange, faults.GatewayDefect("the gateway failed; its log has the place"))
+        finally:
+            self._record(exchange)
+            self._running.discard(task)
+            if not self._running:
+                self._none_running.set()
+            counters.open_requests.set(len(self._running))
+
+    async def _exchange(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+        org = authenticate(request.headers.get("X-Lectr-Key"), self._directory)
+        exchange.org = org.org
+        _tag(request, exchange)
+        require_enabled(org)
+        if reason := check_head(request.raw_headers):
+            raise faults.InvalidRequest(reason)
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            raise faults.WebSocketRefused("WebSocket is not served by this gateway; use the HTTP endpoints")
+        body = await read_body(
+            request, max_body_bytes=self._max_body_bytes, max_file_body_bytes=self._max_file_body_bytes
+        )
+        exchange.request_bytes = body.held_bytes
+        url = self._route(request, exchange, org, body)
+        target = urlsplit(url)
+        headers = upstream_headers(
+            request.raw_headers,
+            exchange.provider,
+            target.netloc,
+            azure_claude=exchange.provider == "azure" and "/anthropic/" in target.path,
+        )
+        exchange.sent_ns = monotonic_ns()
+        try:
+            answer = await self._upstream.open(request.method, url, headers, body.outgoing(exchange))
+        except faults.ProviderUnreachable:
+            # A body over its limit breaks the upload from within; that is the client's fault, not the provider's.
+            if body.fault is not None:
+                raise body.fault from None
+            raise
+        call = Call(
+            provider=exchange.provider,
+            method=request.method,
+            path=exchange.endpoint,
+            content_bytes=exchange.facts.content_bytes,
+            message_count=exchange.facts.message_count,
+        )
+        return await relay(request, answer, exchange, call, draining=self.draining)
+
+    def _route(self, request: web.BaseRequest, exchange: Exchange, org: Org, body: Body) -> str:
+        """Choose the provider; the URL to send to. Raises AzureConfigMissing, UnknownPath."""
+        path, _, query = request.raw_path.partition("?")
+        exchange.facts = body.facts
+        exchange.marks.extend(body.facts.marks)
+        exchange.streaming = body.facts.stream or path_streams(request.raw_path)
+        exchange.model_requested = body.facts.model or model_in_path(request.raw_path)
+        found = detect(
+            self._catalogue,
+            provider_header=request.headers.get("X-Lectr-Provider"),
+            path=path,
+            query=query,
+            headers=request.headers,
+            model=exchange.model_requested,
+        )
+        exchange.provider, exchange.provider_source = found.provider, found.provider_source
+        exchange.marks.extend(found.marks)
+        if "provider_header_invalid" in found.marks:
+            self._log.warning("provider_header_invalid", org=org.org)
+        if found.provider == "azure" and org.azure is None:
+            raise faults.AzureConfigMissing(
+                f"organisation {org.org} has no Azure endpoint; set one with: azure set {org.org} --endpoint https://…"
+            )
+        url = request_target(
+            found.provider,
+            request.raw_path,
+            self._bases,
+            org.azure,
+            model=exchange.model_requested,
+            google_key=has_google_key(request.headers, query),
+        )
+        if url is None:
+            raise faults.UnknownPath(
+                "no provider has this path; use /v1/… or a provider SDK's own path, and base_url '<gateway>/v1'"
+            )
+        return url
+
+    def _cancelled(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+        """The client left, or a drain ran out of patience: then what has no head yet gets one that says so."""
+        if not self._cut:
+            exchange.failed("client_disconnect", "client")
+            counters.client_disconnects.inc()
+            raise asyncio.CancelledError
+        exchange.error_category, exchange.error_source = "gateway_draining", "gateway"
+        if exchange.status:
+            _break_off(request)
+            raise ConnectionResetError
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        return _refuse(exchange, faults.GatewayDraining("the gateway is being restarted; try again"))
+
+    def _record(self, exchange: Exchange) -> None:
+        exchange.ended_ns = monotonic_ns()
+        if exchange.provider:
+            counters.requests.labels(exchange.provider, f"{exchange.status // 100}xx").inc()
+            counters.request_seconds.observe((exchange.ended_ns - exchange.started_ns) / 1e9)
+        if exchange.org:
+            self._shipper.add(encode_event(exchange.event(self._shipper.next_seq)))
+
+    async def idle(self, timeout_s: float) -> bool:
+        """Wait until nothing is being served; False if that takes longer."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._none_running.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def cut_running(self) -> None:
+        """End everything that is being served, now."""
+        self._cut = True
+        for task in self._running:
+            task.cancel()
+
+
+def _refuse(exchange: Exchange, fault: faults.Fault) -> web.StreamResponse:
+    """The fault as an answer, and noted on the exchange."""
+    exchange.status = fault.status
+    exchange.failed(fault.category, fault.source)
+    return fault_response(fault, exchange.endpoint)
+
+
+def _tag(request: web.BaseRequest, exchange: Exchange) -> None:
+    """Read what the client says about its request."""
+    exchange.feature = _bounded(exchange, "feature", request.headers.get("X-Lectr-Feature") or UNTAGGED)
+    exchange.task = _bounded(exchange, "task", request.headers.get("X-Lectr-Task") or "")
+    exchange.sdk = sdk_of(request.headers)
+    exchange.client_retry_count = retry_count_of(request.headers)
+
+
+def _bounded(exchange: Exchange, field: str, value: str) -> str:
+    """The value as it is stored: valid UTF-8, at most 1 KiB, with a mark if it was cut."""
+    stored, cut = clean_value(value)
+    if cut:
+        exchange.marks.append(f"{field}_truncated")
+        counters.values_cut.labels(field).inc()
+    return stored
+
+
+def _break_off(request: web.BaseRequest) -> None:
+    if request.transport is not None:
+        request.transport.abort()
+
+
+def _place(error: BaseException) -> str:
+    """File and line where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

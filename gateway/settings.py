@@ -1,0 +1,80 @@
+"""The gateway's settings, from `LECTR_…` variables (see shared/environment.py)."""
+
+import socket
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from shared.environment import SecretUrl, SettingsFault, check_url, parse_listen, read_settings
+from shared.logs import LogLevel
+
+_MIB: Final = 1024 * 1024
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set. Durations carry their unit in the name."""
+
+    listen: str = "0.0.0.0:8080"
+    """Where applications connect; port 0 picks a free one."""
+    ops_listen: str = "0.0.0.0:9090"
+    """/healthz, /readyz, /metrics; never on the applications' port, where `/metrics` is a provider's path."""
+    redis_url: SecretUrl = SecretUrl("redis://127.0.0.1:6379/0")
+    state_dir: str = ""
+    """Directory for the last registry seen, so that a start with Redis down still serves. Empty: not kept."""
+    instance: str = ""
+    """Name of this gateway on its events. Empty: the host's name, which is the pod's in Kubernetes."""
+    log_level: LogLevel = "info"
+    upstream_openai: str = "https://api.openai.com/v1"
+    upstream_anthropic: str = "https://api.anthropic.com/v1"
+    upstream_groq: str = "https://api.groq.com/openai/v1"
+    upstream_gemini: str = "https://generativelanguage.googleapis.com/v1beta/openai"
+    upstream_ca_file: str = ""
+    """PEM file of certificate authorities that providers are verified with. Empty: the system's."""
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=1024 * _MIB)] = 2 * _MIB
+    """Largest JSON request body; it is held in memory to find the model in it."""
+    max_file_body_bytes: Annotated[int, Meta(ge=1024, le=8 * 1024 * _MIB)] = 512 * _MIB
+    """Largest body that carries files (multipart, binary); it is streamed."""
+    connect_timeout_s: Annotated[float, Meta(gt=0, le=120)] = 10
+    first_byte_timeout_s: Annotated[float, Meta(gt=0, le=7200)] = 600
+    """The SDKs' own default patience; a reasoning model may think this long."""
+    idle_timeout_s: Annotated[float, Meta(gt=0, le=7200)] = 900
+    """Longest silence inside an answer; streams of ten idle minutes are seen in the wild."""
+    drain_timeout_s: Annotated[float, Meta(ge=0, le=3600)] = 60
+    """After SIGTERM, how long streams may take to finish."""
+    registry_poll_s: Annotated[float, Meta(ge=0.1, le=30)] = 15
+    """Upper bound on how late a change is seen when a push was missed; 30 s is promised."""
+    stream_partitions: Annotated[int, Meta(ge=1, le=1024)] = 1
+    """Must be the same in every gateway and ingestor."""
+    flush_interval_ms: Annotated[int, Meta(ge=1, le=10_000)] = 20
+    """How long events gather for a frame; below 50 events a frame costs Redis more than it saves."""
+    event_buffer_events: Annotated[int, Meta(ge=1_000, le=50_000_000)] = 500_000
+    """Events kept in memory while Redis is away (about 0.5 KiB each); what comes after is dropped and counted."""
+
+
+def load_settings() -> Settings:
+    """Read and check the environment; raises SettingsFault naming the variable."""
+    settings = read_settings(Settings)
+    parse_listen(settings.listen, "LECTR_LISTEN")
+    parse_listen(settings.ops_listen, "LECTR_OPS_LISTEN")
+    check_url(settings.redis_url.reveal(), "LECTR_REDIS_URL", frozenset({"redis", "rediss", "unix"}))
+    for provider, base in upstream_bases(settings).items():
+        variable = f"LECTR_UPSTREAM_{provider.upper()}"
+        check_url(base, variable, frozenset({"http", "https"}))
+        if "?" in base or "#" in base or "@" in base:
+            raise SettingsFault(
+                f"{variable}: a base URL has no query, fragment or user; give scheme, host and path only"
+            )
+    if not settings.instance:
+        settings = msgspec.structs.replace(settings, instance=socket.gethostname())
+    return settings
+
+
+def upstream_bases(settings: Settings) -> dict[str, str]:
+    """Provider -> base URL without a trailing slash."""
+    return {
+        "openai": settings.upstream_openai.rstrip("/"),
+        "anthropic": settings.upstream_anthropic.rstrip("/"),
+        "groq": settings.upstream_groq.rstrip("/"),
+        "gemini": settings.upstream_gemini.rstrip("/"),
+    }

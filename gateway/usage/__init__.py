@@ -1,0 +1,37 @@
+"""What an answer cost, read from its bytes while they pass by.
+
+The path, in reading order:
+
+    open_meter -> endpoints (which dialect speaks here, or none)
+      feed     -> encodings (decode a copy) -> sse | bounded (events, or one document) -> jsontext
+               -> chat | responses | messages | generate | media (a dialect notes what it saw in a Tally)
+      finish   -> the dialect, openai_usage (disjoint counts) -> verdict (reported, estimated, absent) -> Reading
+
+The guarantee: `feed` never raises, whatever the bytes are; a meter's memory is bounded (bounded.py); no text of an
+answer or of an error outlives the `feed` call that it came with, except inside the document that is still incomplete.
+
+The traps: a stream is what the answer's content-type says, not what the request asked for. Usage objects replace each
+other, they are never added up. GET /responses/{id} repeats a usage that was counted when the response was created.
+"""
+
+from gateway.usage.endpoints import dialect_of
+from gateway.usage.meter import AnswerMeter, SilentMeter
+from gateway.usage.reading import Call, Meter, Reading
+from gateway.usage.request_id import request_id_of
+
+__all__ = ["Call", "Meter", "Reading", "open_meter", "request_id_of"]
+
+
+def open_meter(call: Call, status: int, content_type: str, content_encoding: str) -> Meter:
+    """Return the meter for one answer, from its status and two of its header values ('' when absent).
+
+    Answers that cannot tell anything (redirects, endpoints without usage, sound and plain text) get a meter that
+    ignores the bytes.
+    """
+    media_type = content_type.partition(";")[0].strip().lower()
+    dialect = dialect_of(call)
+    failed = status >= 400  # noqa: PLR2004 - HTTP's own boundary
+    answered = 200 <= status < 300  # noqa: PLR2004 - HTTP's own boundary
+    if not failed and (not answered or dialect is None or not dialect.reads(media_type)):
+        return SilentMeter(has_content=answered and dialect is not None)
+    return AnswerMeter(call, dialect, status=status, media_type=media_type, content_encoding=content_encoding)

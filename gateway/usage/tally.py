@@ -1,0 +1,99 @@
+"""What a meter noted so far. In: notes by a dialect. Out: nothing by itself; verdict.py reads it. Holds no content."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from gateway.usage.reading import label
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Tally:
+    """One answer's notes; counts and short names only."""
+
+    __slots__ = (
+        "cached_tokens_hint",
+        "ended",
+        "error_category",
+        "finish_reason",
+        "model",
+        "pending",
+        "provider",
+        "reasoning_bytes",
+        "reported",
+        "reported_is_final",
+        "request_id",
+        "searches",
+        "service_tier",
+        "text_bytes",
+        "token_seen",
+        "unreadable",
+    )
+
+    def __init__(self, provider: str) -> None:
+        self.provider = provider
+        self.model = ""
+        self.finish_reason = ""
+        self.service_tier = ""
+        self.request_id = ""
+        self.error_category = ""
+        self.reported: Mapping[str, Any] | None = None
+        """The usage object that counts, as it came."""
+        self.reported_is_final = False
+        """Whether it came when there was nothing left to say."""
+        self.cached_tokens_hint = 0
+        """Groq's cache reads, which stand apart from its usage."""
+        self.searches = 0
+        """Web searches, where they are counted beside the usage."""
+        self.text_bytes = 0
+        self.reasoning_bytes = 0
+        self.token_seen = False
+        self.ended = False
+        """Whether the dialect's own end marker came."""
+        self.pending = False
+        """Whether the answer is only a receipt: the work goes on in the background, its usage comes later."""
+        self.unreadable = False
+
+    def note_model(self, value: object) -> None:
+        """Keep the first non-empty name: Azure's first chunk has an empty one."""
+        if not self.model:
+            self.model = label(value)
+
+    def note_finish(self, value: object) -> None:
+        """Keep the last reason."""
+        self.finish_reason = label(value) or self.finish_reason
+
+    def note_tier(self, value: object) -> None:
+        """Keep the last tier: the first may be the one asked for, the last is the one given."""
+        self.service_tier = label(value) or self.service_tier
+
+    def note_request_id(self, value: object) -> None:
+        """Keep the first id."""
+        if not self.request_id:
+            self.request_id = label(value)
+
+    def note_text(self, value: object) -> None:
+        """Count visible text."""
+        if isinstance(value, str) and value:
+            self.text_bytes += utf8_bytes(value)
+            self.token_seen = True
+
+    def note_reasoning(self, value: object) -> None:
+        """Count reasoning text."""
+        if isinstance(value, str) and value:
+            self.reasoning_bytes += utf8_bytes(value)
+            self.token_seen = True
+
+    def note_arguments(self, value: object) -> None:
+        """Count a tool call's arguments that came as JSON instead of text."""
+        if value:
+            try:
+                self.note_text(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
+            except RecursionError:
+                self.token_seen = True  # nested beyond reason: the call is seen, its size is not
+
+
+def utf8_bytes(text: str) -> int:
+    """Return the size of text, lone surrogates included."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

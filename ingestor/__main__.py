@@ -1,0 +1,54 @@
+"""`python -m ingestor` runs the worker, `python -m ingestor migrate` creates and updates the tables."""
+
+import asyncio
+import sys
+
+import click
+
+from ingestor.app import run
+from ingestor.faults import IngestorFault
+from ingestor.migrate import migrate
+from ingestor.settings import clickhouse_address, load_settings
+from shared.environment import SettingsFault, show_settings
+from shared.logs import get_log, start_logs
+
+
+@click.group(invoke_without_command=True)
+@click.option("--print-settings", is_flag=True, help="Show the effective settings, secrets starred, and exit.")
+@click.option("--migrate", "migrate_first", is_flag=True, help="Bring the tables up to date before working.")
+@click.pass_context
+def main(context: click.Context, *, print_settings: bool, migrate_first: bool) -> None:
+    """Store events from the stream in ClickHouse. Settings are LECTR_ environment variables."""
+    try:
+        settings = load_settings()
+    except SettingsFault as fault:
+        raise click.ClickException(str(fault)) from None
+    if print_settings:
+        click.echo(show_settings(settings))
+        context.exit()
+    start_logs("ingestor", settings.log_level)
+    if context.invoked_subcommand is not None:
+        return
+    try:
+        if migrate_first:
+            asyncio.run(migrate(clickhouse_address(settings.clickhouse_url)))
+        asyncio.run(run(settings))
+    except IngestorFault as fault:
+        get_log("app").error("cannot start", fault=fault.label, detail=str(fault))
+        raise click.ClickException(f"LECTR_CLICKHOUSE_URL={fault}") from None
+    except OSError as error:
+        raise click.ClickException(f"LECTR_OPS_LISTEN={settings.ops_listen}: {error.strerror or error}") from None
+
+
+@main.command("migrate")
+def migrate_command() -> None:
+    """Create or update the tables and views, then exit."""
+    try:
+        applied = asyncio.run(migrate(clickhouse_address(load_settings().clickhouse_url)))
+    except IngestorFault as fault:
+        raise click.ClickException(str(fault)) from None
+    click.echo(f"applied: {', '.join(applied)}" if applied else "nothing to apply, the database is up to date")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

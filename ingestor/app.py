@@ -1,0 +1,109 @@
+"""Puts the ingestor together and runs it until a signal.
+
+In: settings. Out: an exit; a fault that only a person can cure at the start leaves as such. Stop on SIGTERM or SIGINT:
+the running batch is finished, leases are released; what takes longer than the drain timeout is left to the next owner.
+"""
+
+import asyncio
+import signal
+
+from redis.asyncio import Redis
+
+from ingestor.broker import open_redis, translated
+from ingestor.clickhouse import ClickHouse
+from ingestor.deadletter import DeadLetters
+from ingestor.faults import Action, ClickHouseFault
+from ingestor.lease import Leases
+from ingestor.ledger import Ledger
+from ingestor.pricing import Pricer
+from ingestor.probes import Health, serve_probes
+from ingestor.reader import Limits, Reader
+from ingestor.settings import ClickHouseAddress, Settings, clickhouse_address
+from ingestor.worker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Parts, Worker
+from shared import counters
+from shared.environment import parse_listen
+from shared.logs import get_log
+from shared.stream import Partition
+
+_log = get_log("app")
+
+
+async def run(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises SchemaFault or ClickHouseFault when the start needs a person."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    health = Health()
+    host, port = parse_listen(settings.ops_listen, "LECTR_OPS_LISTEN")
+    async with serve_probes(health, host, port) as address:
+        print(f"lectr ingestor working, ops listening on {address}", flush=True)  # noqa: T201 - the one line for whoever started it
+        redis = open_redis(settings.redis_url)
+        try:
+            clickhouse = await _reach(clickhouse_address(settings.clickhouse_url), health, stopping)
+            if clickhouse is None:
+                return
+            try:
+                await _work(settings, redis, clickhouse, health, stopping)
+            finally:
+                await clickhouse.close()
+        finally:
+            await redis.aclose()
+    _log.info("stopped")
+
+
+async def _work(
+    settings: Settings, redis: Redis, clickhouse: ClickHouse, health: Health, stopping: asyncio.Event
+) -> None:
+    leases = Leases(redis, settings.instance, settings.lease_ms)
+    parts = Parts(Reader(redis), Ledger(redis), leases, DeadLetters(redis), clickhouse, Pricer(), health)
+    limits = Limits(settings.batch_max_events, settings.batch_max_age_ms, settings.batch_max_events)
+
+    async def ask_redis() -> None:
+        with translated():
+            await redis.ping()
+
+    async def ask_clickhouse() -> None:
+        await clickhouse.query("SELECT 1")
+
+    health.checks = {
+        f"LECTR_REDIS_URL={settings.redis_url}": ask_redis,
+        f"LECTR_CLICKHOUSE_URL={settings.clickhouse_url}": ask_clickhouse,
+    }
+    _log.info("working", redis=str(settings.redis_url), clickhouse=str(settings.clickhouse_url))
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(Worker(Partition(index), parts, limits, stopping).run())
+            for index in range(settings.stream_partitions)
+        ]
+        await stopping.wait()  # a defect in a worker cancels this wait
+        _log.info("stopping", drain_timeout_s=settings.drain_timeout_s)
+        _, running = await asyncio.wait(tasks, timeout=settings.drain_timeout_s)
+        for task in running:
+            _log.warning("batch left to the next owner")
+            task.cancel()
+
+
+async def _reach(address: ClickHouseAddress, health: Health, stopping: asyncio.Event) -> ClickHouse | None:
+    """Connect and check the schema, for as long as it takes; None when stopped meanwhile."""
+    pause_s = FIRST_PAUSE_S
+    while not stopping.is_set():
+        health.beat()
+        try:
+            clickhouse = await ClickHouse.connect(address)
+            await clickhouse.check_schema()
+        except ClickHouseFault as fault:
+            if fault.action is Action.STOP:
+                raise
+            counters.insert_retries.labels(fault.label).inc()
+            health.faults["start"] = f"LECTR_CLICKHOUSE_URL={fault}"
+            _log.error("waiting", setting=f"LECTR_CLICKHOUSE_URL={address.shown}", detail=str(fault), pause_s=pause_s)
+        else:
+            health.faults.pop("start", None)
+            return clickhouse
+        try:
+            async with asyncio.timeout(pause_s):
+                await stopping.wait()
+        except TimeoutError:
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+    return None

@@ -1,0 +1,149 @@
+"""ClickHouse over HTTP, and the one place where its driver's exceptions become ours.
+
+In: columns and a token. Out: stored rows, or a ClickHouseFault that says what to do. Never retries by itself.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from aiohttp import ClientError
+from clickhouse_connect.driver import create_async_client
+from clickhouse_connect.driver.asyncclient import AsyncClient
+from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
+
+from ingestor.faults import SCHEMA_CODES, Action, ClickHouseFault, SchemaFault, action_of
+from ingestor.rows import COLUMNS
+from ingestor.settings import ClickHouseAddress
+
+TABLE: Final = "requests"
+CONNECT_TIMEOUT_S: Final = 10
+ANSWER_TIMEOUT_S: Final = 120
+_MIGRATE_HINT: Final = "run: python -m ingestor migrate"
+_INSERT_SETTINGS: Final = {
+    # Sent with every insert, as servers differ in their defaults from release to release.
+    "async_insert": 0,
+    "insert_deduplicate": 1,
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    # One batch is one block: the deduplication token counts per block.
+    "max_insert_block_size": 1_048_576,
+    "min_insert_block_size_rows": 1_048_576,
+    "min_insert_block_size_bytes": 0,
+    # Events of many days at once (a long outage, a wrong clock) are stored, not refused.
+    "max_partitions_per_insert_block": 0,
+    "max_execution_time": ANSWER_TIMEOUT_S,
+}
+
+
+class ClickHouse:
+    """One connection pool to one database."""
+
+    def __init__(self, client: AsyncClient, address: ClickHouseAddress) -> None:
+        self._client = client
+        self._address = address
+
+    @classmethod
+    async def connect(cls, address: ClickHouseAddress, *, database: bool = True) -> "ClickHouse":
+        """Connect, without naming the database if it may not exist yet.
+
+        Raises ClickHouseFault, SchemaFault if the database is not there.
+        """
+        with _translated(address):
+            client = await create_async_client(
+                interface=address.interface,
+                host=address.host,
+                port=address.port,
+                username=address.user,
+                password=address.password.reveal(),
+                database=address.database if database else "default",
+                compress=False,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                send_receive_timeout=ANSWER_TIMEOUT_S,
+                autogenerate_session_id=False,
+                query_retries=0,
+                client_name="lectr-ingestor",
+            )
+        return cls(client, address)
+
+    async def insert(self, token: str, partition: int, columns: Sequence[Sequence[Any]]) -> None:
+        """Store the columns (those of `rows.COLUMNS`) as one block. Raises ClickHouseFault, SchemaFault.
+
+        A second insert under the same token stores nothing, whatever it holds.
+        """
+        with _translated(self._address):
+            await self._client.insert(
+                TABLE,
+                columns,
+                column_names=[column.name for column in COLUMNS],
+                column_type_names=[column.kind for column in COLUMNS],
+                column_oriented=True,
+                settings={
+                    **_INSERT_SETTINGS,
+                    "insert_deduplication_token": token,
+                    "log_comment": f"lectr-ingestor-{partition}",
+                },
+            )
+
+    async def stored_rows(self, ranges: Sequence[tuple[int, int, int]]) -> int:
+        """How many rows there are of these (gateway_boot, first seq, end seq) ranges. Raises ClickHouseFault."""
+        tests = " OR ".join(
+            f"(gateway_boot = {boot:d} AND gateway_seq >= {first:d} AND gateway_seq < {end:d})"
+            for boot, first, end in ranges
+        )
+        with _translated(self._address):
+            result = await self._client.query(f"SELECT count() FROM {TABLE} WHERE {tests}")  # noqa: S608 - integers
+        return int(result.result_rows[0][0])
+
+    async def check_schema(self) -> None:
+        """Raise SchemaFault unless the table has every column that inserts fill, with its type."""
+        with _translated(self._address):
+            result = await self._client.query(
+                "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = {table:String}",
+                parameters={"table": TABLE},
+            )
+        found: dict[str, str] = {name: kind for name, kind in result.result_rows}  # noqa: C416 - typed rows
+        if not found:
+            raise SchemaFault(f"{self._address.shown}: no table {TABLE}; {_MIGRATE_HINT}")
+        for column in COLUMNS:
+            kind = found.get(column.name)
+            if kind is None:
+                raise SchemaFault(f"{self._address.shown}: {TABLE} has no column {column.name}; {_MIGRATE_HINT}")
+            if kind != column.kind:
+                raise SchemaFault(f"{self._address.shown}: {TABLE}.{column.name} is {kind}, expected {column.kind}")
+
+    async def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of a query. Raises ClickHouseFault, SchemaFault."""
+        with _translated(self._address):
+            return [tuple(row) for row in (await self._client.query(sql)).result_rows]
+
+    async def execute(self, sql: str) -> None:
+        """Run a statement without a result. Raises ClickHouseFault, SchemaFault."""
+        with _translated(self._address):
+            await self._client.command(sql)
+
+    async def append(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert a few rows into a small table. Raises ClickHouseFault, SchemaFault."""
+        with _translated(self._address):
+            await self._client.insert(table, rows, column_names=names)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+
+@contextmanager
+def _translated(address: ClickHouseAddress) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        # Raised by the driver before anything is sent: the content does not fit the columns.
+        raise ClickHouseFault(f"{address.shown}: {error}", action=Action.SPLIT, code=error.code) from error
+    except ClickHouseError as error:
+        code: int | None = getattr(error, "code", None)
+        if code in SCHEMA_CODES:
+            raise SchemaFault(f"{address.shown}: {error}; {_MIGRATE_HINT}") from error
+        raise ClickHouseFault(f"{address.shown}: {error}", action=action_of(code), code=code) from error
+    except (OSError, ClientError) as error:
+        raise ClickHouseFault(
+            f"{address.shown}: {type(error).__name__}: {error}", action=Action.RETRY, code=None
+        ) from error

@@ -1,0 +1,128 @@
+"""Tables and views, brought up to date by numbered SQL files.
+
+In: `migrations/NNNN_name.sql` and the record of applied ones in the table `migrations`. Out: a database that this
+release can write to. Statements are repeatable, so two migrations at once, or one after a crash, do no harm.
+A file that was applied and changed since is refused: databases would differ without anyone knowing.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ingestor.clickhouse import ClickHouse
+from ingestor.faults import ClickHouseFault, MigrationFault, SchemaFault
+from ingestor.settings import ClickHouseAddress
+
+DIRECTORY: Final = Path(__file__).parent / "migrations"
+_FILE_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+_PIECE: Final = re.compile(
+    r"""--[^\n]*|/\*.*?\*/|'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`|;|[^;'"`/-]+|.""",
+    re.DOTALL,
+)
+_RECORD_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS migrations
+(
+    name String COMMENT 'File name',
+    sha256 FixedString(64) COMMENT 'Hex digest of the file when it was applied',
+    applied_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When it was applied'
+)
+ENGINE = MergeTree ORDER BY (name, applied_at) COMMENT 'Schema changes applied to this database'
+"""
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """One numbered file."""
+
+    name: str
+    sha256: str
+    statements: list[str]
+
+
+def read_migrations(directory: Path = DIRECTORY) -> list[Migration]:
+    """All migrations in order. Raises MigrationFault naming the file that is wrong, missing or there twice."""
+    migrations: list[Migration] = []
+    for path in sorted(path for path in directory.iterdir() if path.suffix == ".sql"):
+        match = _FILE_NAME.fullmatch(path.name)
+        if not match:
+            raise MigrationFault(f"{path.name}: a migration is named like 0001_requests.sql")
+        expected, number = len(migrations) + 1, int(match[1])
+        if number < expected:
+            raise MigrationFault(f"{path.name}: number {number:04d} is there twice")
+        if number > expected:
+            raise MigrationFault(f"{path.name}: number {expected:04d} is missing before it")
+        migrations.append(_read(path))
+    if not migrations:
+        raise MigrationFault(f"{directory.name}: no migrations found")
+    return migrations
+
+
+def split_statements(sql: str) -> Iterator[str]:
+    """The statements of a file, cut at `;` outside of quotes and comments; comments are left out."""
+    statement: list[str] = []
+    for piece in _PIECE.findall(sql):
+        if piece == ";":
+            yield "".join(statement).strip()
+            statement = []
+        else:
+            statement.append(" " if piece.startswith(("--", "/*")) else piece)
+    yield "".join(statement).strip()
+
+
+def to_apply(migrations: Sequence[Migration], applied: Mapping[str, str]) -> list[Migration]:
+    """Those not applied yet. Raises MigrationFault when an applied one was changed, or is unknown to this release."""
+    known = {migration.name: migration for migration in migrations}
+    for name, sha256 in sorted(applied.items()):
+        if name not in known:
+            raise MigrationFault(f"{name}: applied to this database but unknown here; a newer release migrated it")
+        if known[name].sha256 != sha256:
+            raise MigrationFault(f"{name}: changed after it was applied; restore the file and add a new number instead")
+    return [migration for migration in migrations if migration.name not in applied]
+
+
+async def migrate(address: ClickHouseAddress, directory: Path = DIRECTORY) -> list[str]:
+    """Apply what is missing; the names of what was applied. Raises MigrationFault, ClickHouseFault, SchemaFault."""
+    migrations = read_migrations(directory)
+    server = await ClickHouse.connect(address, database=False)
+    try:
+        await server.execute(f"CREATE DATABASE IF NOT EXISTS `{address.database}`")
+    finally:
+        await server.close()
+    database = await ClickHouse.connect(address)
+    try:
+        await database.execute(_RECORD_TABLE)
+        records = await database.query(
+            "SELECT name, toString(argMin(sha256, applied_at)) FROM migrations GROUP BY name"
+        )
+        missing = to_apply(migrations, {str(name): str(sha256) for name, sha256 in records})
+        for migration in missing:
+            await _apply(database, migration)
+    finally:
+        await database.close()
+    return [migration.name for migration in missing]
+
+
+async def _apply(database: ClickHouse, migration: Migration) -> None:
+    for number, statement in enumerate(migration.statements, 1):
+        try:
+            await database.execute(statement)
+        except (ClickHouseFault, SchemaFault) as fault:
+            raise MigrationFault(f"{migration.name}, statement {number}: {fault}") from fault
+    await database.append("migrations", ["name", "sha256"], [[migration.name, migration.sha256]])
+
+
+def _read(path: Path) -> Migration:
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8")
+    except OSError as error:
+        raise MigrationFault(f"{path.name}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise MigrationFault(f"{path.name}: not UTF-8 (byte {error.start})") from error
+    statements = [statement for statement in split_statements(text) if statement]
+    if not statements:
+        raise MigrationFault(f"{path.name}: holds no statement")
+    return Migration(path.name, hashlib.sha256(data).hexdigest(), statements)

@@ -1,0 +1,177 @@
+"""What a request cost, or why nobody knows. Pure decisions over the price list; all money is Decimal.
+
+In: provider and event. Out: a Cost. Unknown is never 0: `dollars` is None with a reason, and a zero always has its
+own source. Never raises for anything an event can hold.
+"""
+
+import decimal
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from ingestor.pricelist import PriceList, RateCard, Unlisted
+from shared.event import Event, Usage
+
+COST_SCALE: Final = 12
+_QUANTUM: Final = Decimal(1).scaleb(-COST_SCALE)
+_MONEY: Final = decimal.Context(prec=60)
+MAX_TOKENS: Final = 2**32 - 1
+"""More than a count column holds; no request has that many tokens, so such a count is no basis for money."""
+MAX_AUDIO_SECONDS: Final = 1_000_000_000.0
+_MIN_TS_MS: Final = 0
+_MAX_TS_MS: Final = 4_102_444_800_000  # 2100-01-01; the library's dates end long before
+
+_TIMEOUT_STATUS: Final = 504
+_FIRST_ERROR_STATUS: Final = 400
+_UPGRADE_STATUS: Final = 101
+_LOOK_UPS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+# Counting, moderating, uploading and cancelling are free at every provider.
+_FREE_ENDINGS: Final = (
+    "/count_tokens",
+    "/input_tokens",
+    ":counttokens",
+    "/moderations",
+    "/files",
+    "/uploads",
+    "/cancel",
+)
+
+
+class Cost(msgspec.Struct, frozen=True, gc=False):
+    """`dollars` with its source and price entry, or None with the reason."""
+
+    dollars: Decimal | None
+    source: str = ""
+    price_id: str = ""
+    unpriced_reason: str = ""
+
+
+NOT_BILLED: Final = Cost(Decimal(0), "not_billed")
+_NO_USAGE: Final = Cost(None, unpriced_reason="no_usage")
+_OUT_OF_RANGE: Final = Cost(None, unpriced_reason="usage_out_of_range")
+_NO_MODEL: Final = Cost(None, unpriced_reason="model_missing")
+_UNPRICED: Final = {
+    reason: Cost(None, unpriced_reason=reason) for reason in ("provider_unknown", "model_unknown", "tier_unknown")
+}
+UNPRICED_REASONS: Final = frozenset(
+    {
+        "no_usage",
+        "model_missing",
+        "model_unknown",
+        "provider_unknown",
+        "tier_unknown",
+        "unit_without_price",
+        "unit_not_reported",
+        "usage_out_of_range",
+    }
+)
+
+
+class Pricer:
+    """Prices events. Deterministic within one release: the same event always costs the same."""
+
+    def __init__(self, prices: PriceList | None = None) -> None:
+        self._prices = prices or PriceList()
+
+    def price(self, event: Event) -> Cost:
+        """The cost of one request."""
+        if event.usage_source == "absent":
+            return self._price_without_usage(event)
+        model = _priced_model(event)
+        if not model:
+            return _NO_MODEL
+        card = self._card(event, model)
+        if isinstance(card, Unlisted):
+            return _UNPRICED[card.reason]
+        return cost_of(card, event.usage)
+
+    def _card(self, event: Event, model: str) -> RateCard | Unlisted:
+        ts_ms = min(max(event.ts_ms, _MIN_TS_MS), _MAX_TS_MS)
+        return self._prices.card(event.provider, model, ts_ms, event.service_tier)
+
+    def _price_without_usage(self, event: Event) -> Cost:
+        if _not_billed(event):
+            return NOT_BILLED
+        model = _priced_model(event)
+        if model:
+            card = self._card(event, model)
+            if isinstance(card, RateCard) and card.free:
+                return Cost(Decimal(0), "free_model", card.price_id)
+        return _NO_USAGE
+
+
+def cost_of(card: RateCard, usage: Usage) -> Cost:
+    """What this usage costs on this rate card."""
+    counts = (
+        usage.input_uncached_tokens,
+        usage.input_cache_read_tokens,
+        usage.input_cache_write_5m_tokens,
+        usage.input_cache_write_1h_tokens,
+        usage.input_cache_write_other_tokens,
+        usage.input_audio_tokens,
+        usage.input_image_tokens,
+        usage.output_text_tokens,
+        usage.output_reasoning_tokens,
+        usage.output_audio_tokens,
+        usage.output_image_tokens,
+    )
+    seconds, searches = usage.input_audio_seconds, usage.web_search_requests
+    if not _plausible((*counts, searches), seconds):
+        return _OUT_OF_RANGE
+    if card.free:
+        return Cost(Decimal(0), "free_model", card.price_id)
+    if not card.bills_tokens and not seconds:
+        # Billed by a unit that was not reported: the sum over the rest would be a false zero.
+        return Cost(None, price_id=card.price_id, unpriced_reason="unit_not_reported")
+    total = Decimal(0)
+    for count, rate in zip(counts, card.token_rates(usage.input_tokens), strict=True):
+        if count:
+            if rate is None:
+                return _without_price(card)
+            total = _MONEY.add(total, _MONEY.multiply(rate, Decimal(count)))
+    total = _MONEY.scaleb(total, Decimal(-6))
+    if seconds or searches or card.requests_1000:
+        if (seconds and card.audio_hour is None) or (searches and card.searches_1000 is None):
+            return _without_price(card)
+        total = _MONEY.add(total, _other_units(card, seconds, searches))
+    return Cost(_MONEY.quantize(total, _QUANTUM), "list_price", card.price_id)
+
+
+def _plausible(counts: tuple[int, ...], seconds: float) -> bool:
+    return min(counts) >= 0 and max(counts) <= MAX_TOKENS and 0 <= seconds <= MAX_AUDIO_SECONDS
+
+
+def _without_price(card: RateCard) -> Cost:
+    return Cost(None, price_id=card.price_id, unpriced_reason="unit_without_price")
+
+
+def _other_units(card: RateCard, seconds: float, searches: int) -> Decimal:
+    billed = Decimal(repr(max(seconds, card.minimum_audio_seconds))) if seconds else Decimal(0)
+    by_time = _MONEY.divide(_MONEY.multiply(billed, card.audio_hour or Decimal(0)), Decimal(3_600))
+    by_search = _MONEY.scaleb(_MONEY.multiply(Decimal(searches), card.searches_1000 or Decimal(0)), Decimal(-3))
+    by_request = _MONEY.scaleb(card.requests_1000 or Decimal(0), Decimal(-3))
+    return _MONEY.add(_MONEY.add(by_time, by_search), by_request)
+
+
+def _priced_model(event: Event) -> str:
+    # An Azure deployment's name is free text and says nothing about the model behind it.
+    if event.provider == "azure":
+        return event.model_actual
+    return event.model_actual or event.model_requested
+
+
+def _not_billed(event: Event) -> bool:
+    """Requests without usage that no provider charges for.
+
+    1. refused or failed at the provider, with an error status;
+    2. refused by the gateway, or the provider could not be reached; not a timeout, as the provider may have worked;
+    3. look-ups and deletions, except upgraded connections (realtime sessions start with a GET and are billed);
+    4. endpoints that are free everywhere.
+    """
+    if event.status >= _FIRST_ERROR_STATUS:
+        return event.error_source == "provider" or (event.error_source == "gateway" and event.status != _TIMEOUT_STATUS)
+    endpoint = event.endpoint.lower()
+    if event.method in _LOOK_UPS:
+        return event.status != _UPGRADE_STATUS and "realtime" not in endpoint
+    return endpoint.rstrip("/").endswith(_FREE_ENDINGS)

@@ -1,0 +1,37 @@
+"""What most tests share: a real Redis, a ClickHouse engine, mock providers, a gateway and an ingestor."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lectr import Lectr, start_lectr
+from tests.parts import running, start_clickhouse, start_redis
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis server for tests that need no other part."""
+    part, url = start_redis(tmp_path_factory.mktemp("redis"))
+    with running(part):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def clickhouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The real engine behind its HTTP door, empty."""
+    part, url = start_clickhouse(tmp_path_factory.mktemp("clickhouse"))
+    with running(part):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def lectr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lectr]:
+    """Everything: real Redis and ClickHouse, mock providers, a gateway and an ingestor, and one organisation."""
+    with start_lectr(tmp_path_factory.mktemp("lectr")) as running_lectr:
+        yield running_lectr
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The search for leaks reads what every other test wrote, so it comes last."""
+    items.sort(key=lambda item: Path(item.path).name == "test_leaks.py")
