@@ -87,6 +87,7 @@ class RequestFacts(msgspec.Struct, frozen=True, gc=False):
 
 
 _UNREADABLE: Final = RequestFacts()
+_OBJECT_START: Final = re.compile(rb"[ \t\r\n]*\{")
 
 
 def body_kind(content_type: str) -> BodyKind:
@@ -101,7 +102,7 @@ def body_kind(content_type: str) -> BodyKind:
 
 def json_facts(body: bytes) -> RequestFacts:
     """Read the facts of a request body. Any bytes will do; never raises."""
-    if body[:64].lstrip()[:1] != b"{":
+    if not _OBJECT_START.match(body):
         return _UNREADABLE
     fields = _read_fields(body)
     if fields is None:
@@ -164,7 +165,7 @@ def _message_count(fields: _Fields) -> int:
 
 def _content_bytes(fields: _Fields) -> int:
     """UTF-8 bytes of all text at the places that hold text, to any depth, for at most `_NODE_LIMIT` values."""
-    waiting = [
+    waiting: list[Any] = [
         fields.messages,
         fields.input,
         fields.contents,
@@ -181,15 +182,22 @@ def _content_bytes(fields: _Fields) -> int:
     while waiting and nodes_left > 0:
         value = waiting.pop()
         nodes_left -= 1
-        kind = type(value)
-        if kind is dict:
-            for key in _TEXT_KEYS & value.keys():
-                waiting.append(value[key])
-        elif kind is str:
-            total += len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
-        elif kind is list and not _is_numeric(value):
+        if type(value) is dict:
+            for key, item in value.items():
+                if key in _TEXT_KEYS:
+                    if type(item) is str:
+                        total += _utf8_bytes(item)
+                    elif item:
+                        waiting.append(item)
+        elif type(value) is str:
+            total += _utf8_bytes(value)
+        elif type(value) is list and not _is_numeric(value):
             waiting += value
     return total
+
+
+def _utf8_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _is_numeric(values: list[object]) -> bool:

@@ -3,7 +3,7 @@
 Reading order is the way of an event: `worker` (the whole way in one file), `reader` (frames from the head of a
 partition), `batch` (frames to a batch with bounds), `pricing` with `pricelist`, `rows` (columns), `clickhouse`
 (insert), `ledger` (which batch is being inserted, what is done), `lease` (who owns a partition). `deadletter` keeps
-what cannot be stored. Around it: `app` (puts the parts together), `migrate` (tables and views), `broker` (the Redis
+what cannot be stored. Around it: `app` (puts the parts together), `migrate` (tables and views), `redis_link` (the Redis
 client), `probes`, `settings`, `faults`.
 
 The guarantee: the bounds of a batch are on record before its insert. After a crash, a lost answer or a change of

@@ -7,9 +7,6 @@ the running batch is finished, leases are released; what takes longer than the d
 import asyncio
 import signal
 
-from redis.asyncio import Redis
-
-from ingestor.broker import open_redis, translated
 from ingestor.clickhouse import ClickHouse
 from ingestor.deadletter import DeadLetters
 from ingestor.faults import Action, ClickHouseFault
@@ -18,6 +15,7 @@ from ingestor.ledger import Ledger
 from ingestor.pricing import Pricer
 from ingestor.probes import Health, serve_probes
 from ingestor.reader import Limits, Reader
+from ingestor.redis_link import Redis, open_redis, translated
 from ingestor.settings import ClickHouseAddress, Settings, clickhouse_address
 from ingestor.worker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Parts, Worker
 from shared import counters

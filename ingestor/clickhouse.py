@@ -75,7 +75,7 @@ class ClickHouse:
                 TABLE,
                 columns,
                 column_names=[column.name for column in COLUMNS],
-                column_type_names=[column.kind for column in COLUMNS],
+                column_type_names=[column.wire_kind for column in COLUMNS],
                 column_oriented=True,
                 settings={
                     **_INSERT_SETTINGS,

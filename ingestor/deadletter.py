@@ -4,13 +4,11 @@ In: an entry's id and why. Out: the entry, with all its fields, in `lectr:{k}:de
 Never drops one.
 """
 
-from redis.asyncio import Redis
-
 from ingestor.batch import Bounds, Poison
-from ingestor.broker import load_script, translated
 from ingestor.faults import LeaseLost
 from ingestor.lease import Lease
 from ingestor.ledger import encode_bounds
+from ingestor.redis_link import Redis, load_script, translated
 from shared import counters
 from shared.logs import get_log
 

@@ -1,6 +1,6 @@
 """What can go wrong in the ingestor: a closed family, and what each ClickHouse error code asks us to do.
 
-Drivers' exceptions are translated where the driver is called (`broker`, `clickhouse`); nothing else sees them.
+Drivers' exceptions are translated where the driver is called (`redis_link`, `clickhouse`); nothing else sees them.
 There is no attempt limit in this family: an event is stored, or kept as a dead letter for a stated reason.
 """
 

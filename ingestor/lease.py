@@ -10,10 +10,8 @@ import secrets
 import time
 from typing import Final
 
-from redis.asyncio import Redis
-
-from ingestor.broker import load_script, translated
 from ingestor.faults import LeaseLost, RedisFault
+from ingestor.redis_link import Redis, load_script, translated
 from shared import counters
 from shared.stream import Partition
 

@@ -7,12 +7,11 @@ Every change is one Lua script that first checks the lease, so a former owner ch
 from collections.abc import Sequence
 
 import msgspec
-from redis.asyncio import Redis
 
 from ingestor.batch import Batch, Bounds
-from ingestor.broker import load_script, translated
 from ingestor.faults import LeaseLost, PendingMismatch
 from ingestor.lease import Lease
+from ingestor.redis_link import Redis, load_script, translated
 from shared.stream import Partition
 
 _decoder = msgspec.json.Decoder(Bounds)

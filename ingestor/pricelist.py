@@ -44,6 +44,9 @@ _PRICE_KEYS: Final = (
     ("output_audio_mtok", "output_mtok"),
     ("output_image_mtok", "output_mtok"),
 )
+_AUDIO_KEYS: Final = (("input_audio_mtok",), ("output_audio_mtok",))
+"""Where audio costs many times the text rate, a model listed without an audio rate must not fall back to it."""
+_AUDIO_APART: Final = frozenset({"openai", "azure"})
 _SECONDS_KEYS: Final = ("input_audio_hours", "audio_hours")
 _SEARCH_KEYS: Final = ("web_searches_kcount",)
 _REQUEST_KEYS: Final = ("requests_kcount",)
@@ -58,7 +61,11 @@ _PLAIN_TIERS: Final = {
 }
 """Tiers billed at the list price; any other needs a price variant of its own."""
 
-Rates = tuple[Decimal | None, ...]
+RATE_SCALE: Final = 24
+"""Token rates are whole numbers of 10^-24 dollars per token: exact for list prices of up to 18 decimals per million,
+and a tenth of the work of Decimal arithmetic."""
+
+Rates = tuple[int | None, ...]
 
 
 class Unlisted(msgspec.Struct, frozen=True):
@@ -68,11 +75,13 @@ class Unlisted(msgspec.Struct, frozen=True):
 
 
 class RateCard(msgspec.Struct, frozen=True):
-    """US dollars per million tokens (in the order of Usage), per hour of audio, per thousand searches or requests."""
+    """10^-24 dollars per token, in the order of Usage; dollars per hour of audio, per thousand searches, requests."""
 
     price_id: str
     free: bool
     """The library lists the model with no price at all: moderation, open models on a free tier."""
+    bills_tokens: bool
+    """Whether any token has a rate; models billed by the second or by characters have none."""
     levels: tuple[tuple[int, Rates], ...]
     """Cliff tiers: from more than this many input tokens on, all tokens of the request are at these rates."""
     audio_hour: Decimal | None
@@ -88,11 +97,6 @@ class RateCard(msgspec.Struct, frozen=True):
                 break
             rates = level
         return rates
-
-    @property
-    def bills_tokens(self) -> bool:
-        """Whether any token has a rate; models billed by the second or by characters have none."""
-        return any(rate is not None for rate in self.levels[0][1])
 
 
 class PriceList:
@@ -124,7 +128,11 @@ class PriceList:
         context = _context(provider, info, moment, service_tier.lower()) if own else {}
         if context is None or (not own and service_tier.lower() not in _PLAIN_TIERS[provider]):
             return Unlisted("tier_unknown")
-        return _to_card(f"{listed.id}/{info.id}", info.get_prices(moment, context), _minimum_seconds(listed, info))
+        keys = _PRICE_KEYS
+        if provider in _AUDIO_APART:
+            keys = tuple(next((apart for apart in _AUDIO_KEYS if apart[0] == kind[0]), kind) for kind in keys)
+        price = info.get_prices(moment, context)
+        return _to_card(f"{listed.id}/{info.id}", price, keys, _minimum_seconds(listed, info))
 
     def _find_model(self, provider: Provider, model: str) -> ModelInfo | None:
         # OpenAI does not serve its open models; the library lists another host's price for the bare name.
@@ -148,7 +156,9 @@ def _minimum_seconds(provider: Provider, info: ModelInfo) -> int:
     return 10 if provider.id == "groq" and info.id.startswith("whisper-") else 0
 
 
-def _to_card(price_id: str, price: ModelPrice, minimum_audio_seconds: int) -> RateCard:
+def _to_card(
+    price_id: str, price: ModelPrice, price_keys: tuple[tuple[str, ...], ...], minimum_audio_seconds: int
+) -> RateCard:
     stored = {key: value for key, value in price.__dict__.items() if value is not None}
     tiered = [value for value in stored.values() if isinstance(value, TieredPrices)]
     starts = sorted({tier.start for prices in tiered for tier in prices.tiers})
@@ -159,13 +169,18 @@ def _to_card(price_id: str, price: ModelPrice, minimum_audio_seconds: int) -> Ra
             return next((tier.price for tier in reversed(value.tiers) if above >= tier.start), value.base)
         return value
 
-    levels = [(start, tuple(rate(keys, start) for keys in _PRICE_KEYS)) for start in (-1, *starts)]
+    levels = [(start, tuple(_per_token(rate(keys, start)) for keys in price_keys)) for start in (-1, *starts)]
     return RateCard(
         price_id=price_id,
         free=not any(stored.values()),
+        bills_tokens=any(token_rate is not None for token_rate in levels[0][1]),
         levels=tuple(levels),
         audio_hour=rate(_SECONDS_KEYS, -1),
         searches_1000=rate(_SEARCH_KEYS, -1),
         requests_1000=rate(_REQUEST_KEYS, -1),
         minimum_audio_seconds=minimum_audio_seconds,
     )
+
+
+def _per_token(dollars_per_million: Decimal | None) -> int | None:
+    return None if dollars_per_million is None else int(dollars_per_million.scaleb(RATE_SCALE - 6))

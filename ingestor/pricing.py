@@ -10,10 +10,12 @@ from typing import Final
 
 import msgspec
 
-from ingestor.pricelist import PriceList, RateCard, Unlisted
+from ingestor.pricelist import RATE_SCALE, PriceList, RateCard, Unlisted
 from shared.event import Event, Usage
 
 COST_SCALE: Final = 12
+_INPUT_KINDS: Final = 7
+"""How many kinds of input there are, first in the order of Usage; their sum selects the tier."""
 _QUANTUM: Final = Decimal(1).scaleb(-COST_SCALE)
 _MONEY: Final = decimal.Context(prec=60)
 MAX_TOKENS: Final = 2**32 - 1
@@ -124,13 +126,13 @@ def cost_of(card: RateCard, usage: Usage) -> Cost:
     if not card.bills_tokens and not seconds:
         # Billed by a unit that was not reported: the sum over the rest would be a false zero.
         return Cost(None, price_id=card.price_id, unpriced_reason="unit_not_reported")
-    total = Decimal(0)
-    for count, rate in zip(counts, card.token_rates(usage.input_tokens), strict=True):
+    units = 0
+    for count, rate in zip(counts, card.token_rates(sum(counts[:_INPUT_KINDS])), strict=True):
         if count:
             if rate is None:
                 return _without_price(card)
-            total = _MONEY.add(total, _MONEY.multiply(rate, Decimal(count)))
-    total = _MONEY.scaleb(total, Decimal(-6))
+            units += count * rate
+    total = _MONEY.scaleb(Decimal(units), -RATE_SCALE)
     if seconds or searches or card.requests_1000:
         if (seconds and card.audio_hour is None) or (searches and card.searches_1000 is None):
             return _without_price(card)
@@ -149,8 +151,8 @@ def _without_price(card: RateCard) -> Cost:
 def _other_units(card: RateCard, seconds: float, searches: int) -> Decimal:
     billed = Decimal(repr(max(seconds, card.minimum_audio_seconds))) if seconds else Decimal(0)
     by_time = _MONEY.divide(_MONEY.multiply(billed, card.audio_hour or Decimal(0)), Decimal(3_600))
-    by_search = _MONEY.scaleb(_MONEY.multiply(Decimal(searches), card.searches_1000 or Decimal(0)), Decimal(-3))
-    by_request = _MONEY.scaleb(card.requests_1000 or Decimal(0), Decimal(-3))
+    by_search = _MONEY.scaleb(_MONEY.multiply(Decimal(searches), card.searches_1000 or Decimal(0)), -3)
+    by_request = _MONEY.scaleb(card.requests_1000 or Decimal(0), -3)
     return _MONEY.add(_MONEY.add(by_time, by_search), by_request)
 
 

@@ -8,11 +8,10 @@ import asyncio
 from typing import Final, cast
 
 import msgspec
-from redis.asyncio import Redis
 
 from ingestor.batch import Bounds, Decoded, Poison, RawEntry, decode_entry
-from ingestor.broker import translated
 from ingestor.faults import PendingMismatch
+from ingestor.redis_link import Redis, translated
 from shared.stream import Partition
 
 _ENTRIES_PER_READ: Final = 50

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.lectr import Lectr, start_lectr
-from tests.parts import running, start_clickhouse, start_redis
+from tests.parts import Gateway, running, start_clickhouse, start_redis
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +31,22 @@ def lectr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lectr]:
     """Everything: real Redis and ClickHouse, mock providers, a gateway and an ingestor, and one organisation."""
     with start_lectr(tmp_path_factory.mktemp("lectr")) as running_lectr:
         yield running_lectr
+
+
+@pytest.fixture
+def own_gateway(lectr: Lectr, tmp_path: Path) -> Iterator[Any]:
+    """Start gateways with settings of the test's own, against the shared installation."""
+    started: list[Gateway] = []
+
+    def start(upstreams: dict[str, str], **settings: str) -> Gateway:
+        gateway = Gateway(tmp_path, lectr.redis_url, upstreams, **settings)
+        started.append(gateway)
+        return gateway.wait()
+
+    yield start
+    for gateway in started:
+        with running(gateway):
+            pass
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,8 +1,8 @@
 """Gemini's own dialect: generateContent, its streams, and embedContent.
 
 In: parsed events or the whole answer. Out: notes. Every piece repeats a cumulative `usageMetadata`: the last one
-counts. Candidates do not contain thoughts, the prompt contains what was cached but not what tools read. A stream ends with
-the connection; no marker says so.
+counts. Candidates do not contain thoughts, the prompt contains what was cached but not what tools read. A stream
+ends with the connection; no marker says so.
 """
 
 from collections.abc import Mapping

@@ -3,7 +3,7 @@
 In: the object as it came (chat: prompt_/completion_tokens; responses, images, transcriptions: input_/output_tokens).
 Out: a Usage, or None if the object holds no figures. Cached, written, audio and image tokens are inside the input, and
 reasoning, audio and image tokens inside the output, so they are taken out of it. Cached sound is counted as cached.
-Source: PROVIDERS §2.2 as found in the SDKs' types.
+Source: the types that the SDKs publish.
 """
 
 from collections.abc import Mapping

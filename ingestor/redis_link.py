@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from shared.environment import SecretUrl
 
+__all__ = ["Redis", "load_script", "open_redis", "translated"]
+
 CONNECT_TIMEOUT_S: Final = 5.0
 REPLY_TIMEOUT_S: Final = 30.0
 """Longer than any blocking read here; a Redis that is silent for longer is treated as gone."""
