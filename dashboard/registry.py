@@ -14,7 +14,7 @@ import redis
 from redis.exceptions import RedisError, WatchError
 
 from shared.clock import unix_ms
-from shared.environment import SecretUrl
+from shared.environment import SecretUrl, SettingsFault
 from shared.registry import (
     CHANGES_CHANNEL,
     ORGS_KEY,
@@ -30,7 +30,10 @@ from shared.registry import (
 )
 
 _SOCKET_TIMEOUT_S: Final = 5.0
-_API_VERSION: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?|")
+_API_VERSION: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?|")
+_ENDPOINT: Final = re.compile(
+    r"[a-z]+://[A-Za-z0-9._-]+(:[0-9]+)?(/[A-Za-z0-9._~-]+)*|[a-z]+://\[[0-9A-Fa-f:.]+\](:[0-9]+)?"
+)
 _LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -43,9 +46,14 @@ class Registry:
 
     def __init__(self, redis_url: SecretUrl) -> None:
         self._shown_url = str(redis_url)
-        self._redis = redis.Redis.from_url(
-            redis_url.reveal(), socket_connect_timeout=_SOCKET_TIMEOUT_S, socket_timeout=_SOCKET_TIMEOUT_S
-        )
+        try:
+            self._redis = redis.Redis.from_url(
+                redis_url.reveal(), socket_connect_timeout=_SOCKET_TIMEOUT_S, socket_timeout=_SOCKET_TIMEOUT_S
+            )
+            # Connections are made on first use; an option in the URL that none takes is to be seen now.
+            self._redis.connection_pool.make_connection()
+        except (TypeError, ValueError) as error:
+            raise SettingsFault(f"LECTR_REDIS_URL={redis_url}: {error}") from None
 
     def close(self) -> None:
         """Give the connections back."""
@@ -57,7 +65,7 @@ class Registry:
             records = self._redis.hgetall(ORGS_KEY)
         except RedisError as error:
             raise self._unavailable(error) from None
-        return sorted((decode_org(record) for record in records.values()), key=lambda org: org.org)
+        return sorted((_read(name, record) for name, record in records.items()), key=lambda org: org.org)
 
     def create(self, name: str) -> tuple[Org, str]:
         """A new organisation and its key. Raises RegistryFault if the name is taken or is none."""
@@ -85,6 +93,8 @@ class Registry:
         return self._update(name, azure=_azure(endpoint, api_version))
 
     def _update(self, name: str, **fields: object) -> Org:
+        check_org_name(name)
+
         def make(known: Org | None) -> Org:
             if known is None:
                 raise RegistryFault(f"org {name!r} does not exist; create it with: org create {name}")
@@ -100,7 +110,7 @@ class Registry:
                         step.watch(ORGS_KEY, VERSION_KEY)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
                         record = step.hget(ORGS_KEY, name)
                         highest = int(step.get(VERSION_KEY) or 0)
-                        org = make(None if record is None else decode_org(record))
+                        org = make(None if record is None else _read(name, record))
                         # Time-based, so that it still grows after Redis lost its memory.
                         org = msgspec.structs.replace(org, version=max(highest + 1, unix_ms()))
                         step.multi()
@@ -120,6 +130,14 @@ class Registry:
         )
 
 
+def _read(name: bytes | str, record: bytes | str) -> Org:
+    try:
+        return decode_org(record)
+    except RegistryFault as fault:
+        known_as = name if isinstance(name, str) else name.decode(errors="replace")
+        raise RegistryFault(f"org {known_as!r}: {fault}; remove it from the Redis hash {ORGS_KEY}") from None
+
+
 def _azure(endpoint: str, api_version: str) -> Azure:
     endpoint = endpoint.rstrip("/")
     example = "like https://NAME.openai.azure.com"
@@ -131,12 +149,14 @@ def _azure(endpoint: str, api_version: str) -> Azure:
         raise RegistryFault(f"azure endpoint: not a URL; give scheme and host, {example}") from None
     if not host or parts.scheme not in {"https", "http"}:
         raise RegistryFault(f"azure endpoint: give scheme and host, {example}")
-    if "@" in endpoint or parts.query or parts.fragment:
+    if any(mark in endpoint for mark in "@?#"):
         raise RegistryFault(f"azure endpoint: no user, query or fragment belongs there; {example}")
     if parts.scheme == "http" and host not in _LOCAL_HOSTS:
         raise RegistryFault("azure endpoint: http would send the key in the clear; use https")
     if parts.path.startswith(("/openai", "/v1")):
         raise RegistryFault(f"azure endpoint: leave out the path {parts.path!r}; the gateway adds it; {example}")
+    if not _ENDPOINT.fullmatch(endpoint):
+        raise RegistryFault(f"azure endpoint: it holds a character that no address has; {example}")
     if not _API_VERSION.fullmatch(api_version):
         raise RegistryFault(f"azure api-version {api_version!r}: expected a date like 2024-10-21, or leave it out")
     return Azure(endpoint=endpoint, api_version=api_version)

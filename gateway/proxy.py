@@ -20,7 +20,7 @@ from gateway.headers import check_head, clean_value, retry_count_of, sdk_of, ups
 from gateway.providers import Catalogue
 from gateway.registry import Directory
 from gateway.relay import relay
-from gateway.request_body import model_in_path, path_streams
+from gateway.request_body import MARK_MODEL_TRUNCATED, model_in_path, path_streams
 from gateway.routes import request_target
 from gateway.server import fault_response
 from gateway.shipper import Shipper
@@ -153,8 +153,11 @@ class Proxy:
         path, _, query = request.raw_path.partition("?")
         exchange.facts = body.facts
         exchange.marks.extend(body.facts.marks)
+        if MARK_MODEL_TRUNCATED in body.facts.marks:
+            counters.values_cut.labels("model").inc()
         exchange.streaming = body.facts.stream or path_streams(request.raw_path)
-        exchange.model_requested = body.facts.model or model_in_path(request.raw_path)
+        # An Azure deployment stands in the path; the body's model may then be any text.
+        exchange.model_requested = model_in_path(request.raw_path) or body.facts.model
         found = detect(
             self._catalogue,
             provider_header=request.headers.get("X-Lectr-Provider"),

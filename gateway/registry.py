@@ -72,14 +72,15 @@ class Snapshot:
                 raise SettingsFault(f"LECTR_STATE_DIR={state_dir!r}: cannot be used: {error.strerror}") from None
 
     def load(self) -> list[Org]:
-        """The records kept, empty if there are none. Raises RegistryFault for a file that is not ours."""
+        """The records kept, empty if there are none. Raises SettingsFault for a file that is not ours."""
         if self._path is None or not self._path.exists():
             return []
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=list[Org])
-        except (OSError, msgspec.DecodeError) as error:
-            raise RegistryFault(
-                f"{self._path}: unreadable ({type(error).__name__}); delete it to start without"
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise SettingsFault(
+                f"LECTR_STATE_DIR={str(self._path.parent)!r}: {self._path.name} there is unreadable "
+                f"({type(error).__name__}); delete it to start without"
             ) from None
 
     def save(self, orgs: list[Org]) -> None:
@@ -87,12 +88,16 @@ class Snapshot:
         if self._path is None:
             return
         partial = self._path.with_suffix(".partial")
-        partial.write_bytes(msgspec.json.encode(orgs))
+        with partial.open("wb") as file:
+            file.write(msgspec.json.encode(orgs))
+            file.flush()
+            # Without it a power cut may leave the new name on an empty file.
+            os.fsync(file.fileno())
         os.replace(partial, self._path)  # noqa: PTH105 - the atomic rename is the point
 
 
 class Registry:
-    """Keeps a Directory current from Redis until closed."""
+    """Keeps a Directory current from Redis until closed. Raises SettingsFault for a URL that redis-py cannot use."""
 
     def __init__(self, redis_url: SecretUrl, *, poll_s: float, snapshot: Snapshot) -> None:
         self.directory = Directory()
@@ -103,12 +108,17 @@ class Registry:
         self._snapshot = snapshot
         self._version: bytes | str = b""
         self._shown_url = str(redis_url)
-        self._redis = redis.asyncio.Redis.from_url(
-            redis_url.reveal(),
-            socket_connect_timeout=_SOCKET_TIMEOUT_S,
-            socket_timeout=_SOCKET_TIMEOUT_S,
-            retry=Retry(redis.backoff.NoBackoff(), 0),
-        )
+        try:
+            self._redis = redis.asyncio.Redis.from_url(
+                redis_url.reveal(),
+                socket_connect_timeout=_SOCKET_TIMEOUT_S,
+                socket_timeout=_SOCKET_TIMEOUT_S,
+                retry=Retry(redis.backoff.NoBackoff(), 0),
+            )
+            # Connections are made on first use; an option in the URL that none takes is to be seen now.
+            self._redis.connection_pool.make_connection()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+        except (TypeError, ValueError) as error:
+            raise SettingsFault(f"LECTR_REDIS_URL={redis_url}: {error}") from None
         self._following: asyncio.Task[None] | None = None
         self._log = get_log("registry")
 

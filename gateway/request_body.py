@@ -191,18 +191,13 @@ def _content_bytes(fields: _Fields) -> int:
                         waiting.append(item)
         elif type(value) is str:
             total += _utf8_bytes(value)
-        elif type(value) is list and not _is_numeric(value):
+        elif type(value) is list:
             waiting += value
     return total
 
 
 def _utf8_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
-def _is_numeric(values: list[object]) -> bool:
-    """Embeddings take lists of token ids: long, and no text."""
-    return bool(values) and isinstance(values[0], int | float)
 
 
 def _is_filled_list(raw: msgspec.Raw) -> bool:

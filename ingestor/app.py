@@ -65,8 +65,8 @@ async def _work(
         await clickhouse.query("SELECT 1")
 
     health.checks = {
-        f"LECTR_REDIS_URL={settings.redis_url}": ask_redis,
-        f"LECTR_CLICKHOUSE_URL={settings.clickhouse_url}": ask_clickhouse,
+        f"LECTR_REDIS_URL={settings.redis_url!s}": ask_redis,
+        f"LECTR_CLICKHOUSE_URL={settings.clickhouse_url!s}": ask_clickhouse,
     }
     _log.info("working", redis=str(settings.redis_url), clickhouse=str(settings.clickhouse_url))
     async with asyncio.TaskGroup() as group:

@@ -41,13 +41,16 @@ class Decoded(msgspec.Struct, frozen=True):
 
 
 class Poison(msgspec.Struct, frozen=True):
-    """A stream entry that no batch can hold. `source` and `end_seq` are what its fields claim, where readable."""
+    """A stream entry that no batch can hold.
+
+    `mark` is where its source goes on, (source, next seq), for a frame that was readable. What an unreadable entry
+    claims moves no mark: a wrong claim would hide events that are still to come.
+    """
 
     entry_id: str
     reason: str
     detail: str
-    source: int | None
-    end_seq: int | None
+    mark: tuple[int, int] | None = None
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -83,16 +86,14 @@ class Batch(msgspec.Struct, frozen=True):
 def decode_entry(entry: RawEntry) -> Decoded | Poison:
     """Read one stream entry; what cannot be read comes back as Poison with its reason, never as an exception."""
     entry_id, fields = entry[0].decode("ascii"), entry[1]
-    source, first_seq, count = (_integer(fields, name) for name in (FIELD_SOURCE, FIELD_FIRST_SEQ, FIELD_COUNT))
-    end_seq = None if first_seq is None or count is None else first_seq + count
     try:
         data = fields.get(FIELD_FRAME)
         if data is None:
             raise FrameFault("missing", f"entry has no field {FIELD_FRAME.decode()!r}")  # noqa: TRY301 - one way out
         frame = decode_frame(data)
-        _check(frame, source, first_seq, count)
+        _check(frame, fields)
     except FrameFault as fault:
-        return Poison(entry_id, fault.reason, str(fault), source, end_seq)
+        return Poison(entry_id, fault.reason, str(fault))
     return Decoded(entry_id, frame, data)
 
 
@@ -122,16 +123,11 @@ def sources_of(entries: Iterable[Decoded]) -> list[int]:
     return sorted({entry.frame.source for entry in entries})
 
 
-def _check(frame: Frame, source: int | None, first_seq: int | None, count: int | None) -> None:
+def _check(frame: Frame, fields: Mapping[bytes, bytes]) -> None:
     if not 0 <= frame.source < _SOURCE_LIMIT or not 0 <= frame.first_seq < _SEQ_LIMIT:
         raise FrameFault("inconsistent", f"source {frame.source} or sequence number {frame.first_seq} out of range")
     if len(frame.events) > MAX_FRAME_EVENTS_READ:
         raise FrameFault("oversized", f"{len(frame.events)} events in one frame, at most {MAX_FRAME_EVENTS_READ}")
-    claims = ((source, frame.source), (first_seq, frame.first_seq), (count, len(frame.events)))
-    if any(claimed is not None and claimed != actual for claimed, actual in claims):
+    claims = ((FIELD_SOURCE, frame.source), (FIELD_FIRST_SEQ, frame.first_seq), (FIELD_COUNT, len(frame.events)))
+    if any(fields.get(name, b"%d" % actual) != b"%d" % actual for name, actual in claims):
         raise FrameFault("inconsistent", "the entry's fields and its frame name different events")
-
-
-def _integer(fields: Mapping[bytes, bytes], name: bytes) -> int | None:
-    digits = fields.get(name, b"")
-    return int(digits) if digits.isdigit() and len(digits) <= len(str(_SOURCE_LIMIT)) else None

@@ -3,14 +3,17 @@
 In: columns and a token. Out: stored rows, or a ClickHouseFault that says what to do. Never retries by itself.
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 from aiohttp import ClientError
+from clickhouse_connect.datatypes.registry import get_from_name
 from clickhouse_connect.driver import create_async_client
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
+from clickhouse_connect.driver.insert import InsertContext
 
 from ingestor.faults import SCHEMA_CODES, Action, ClickHouseFault, SchemaFault, action_of
 from ingestor.rows import COLUMNS
@@ -63,6 +66,7 @@ class ClickHouse:
                 query_retries=0,
                 client_name="lectr-ingestor",
             )
+        await asyncio.to_thread(_load_driver)
         return cls(client, address)
 
     async def insert(self, token: str, partition: int, columns: Sequence[Sequence[Any]]) -> None:
@@ -129,6 +133,12 @@ class ClickHouse:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+
+def _load_driver() -> None:
+    # The driver looks for pandas when it is first given data. Where that is installed, loading it takes seconds, and
+    # in the event loop at the first insert they would cost the lease.
+    InsertContext("t", ["c"], [get_from_name("UInt8")], [[0]], column_oriented=True)
 
 
 @contextmanager

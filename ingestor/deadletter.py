@@ -25,12 +25,9 @@ class DeadLetters:
     async def bury(self, lease: Lease, poison: Poison, pending: Bounds | None = None) -> None:
         """Move one entry, and drop the record of the batch that held only it. Raises LeaseLost, RedisFault.
 
-        The mark of its source moves past it: the entry is kept here, so nobody needs to send it again.
+        The mark of its source moves past it if the poison says where to: the entry is kept, nobody need send it again.
         """
         partition = lease.partition
-        mark: tuple[str | int, str | int] = ("", "")
-        if poison.source is not None and poison.end_seq is not None:
-            mark = (poison.source, poison.end_seq)
         with translated():
             outcome = await self._bury(
                 keys=[partition.lease, partition.pending, partition.stream, partition.done, partition.dead],
@@ -40,7 +37,7 @@ class DeadLetters:
                     poison.reason,
                     poison.detail[:_DETAIL_CHARS],
                     encode_bounds(pending) if pending else b"",
-                    *mark,
+                    *(poison.mark or ("", "")),
                 ],
             )
         if outcome == b"lease":

@@ -128,7 +128,7 @@ class PriceList:
         context = _context(provider, info, moment, service_tier.lower()) if own else {}
         if context is None or (not own and service_tier.lower() not in _PLAIN_TIERS[provider]):
             return Unlisted("tier_unknown")
-        keys = _PRICE_KEYS
+        keys: tuple[tuple[str, ...], ...] = _PRICE_KEYS
         if provider in _AUDIO_APART:
             keys = tuple(next((apart for apart in _AUDIO_KEYS if apart[0] == kind[0]), kind) for kind in keys)
         price = info.get_prices(moment, context)

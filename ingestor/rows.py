@@ -144,7 +144,7 @@ def to_columns(segments: Sequence[Segment], costs: Sequence[Cost]) -> list[Seque
 
 def clamped_rows(columns: Sequence[Sequence[Any]]) -> int:
     """How many rows hold a value that was brought to a bound."""
-    return sum(CLAMPED in marks for marks in columns[-1])
+    return sum(CLAMPED in marks for marks in columns[-1]) if columns else 0
 
 
 def _identity(segments: Sequence[Segment]) -> tuple[list[str], list[int], list[int]]:

@@ -62,7 +62,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     check_url(settings.redis_url.reveal(), "LECTR_REDIS_URL", frozenset({"redis", "rediss", "unix"}))
     path = urlsplit(settings.redis_url.reveal()).path
     if not settings.redis_url.reveal().startswith("unix:") and not re.fullmatch(r"/?\d*", path):
-        raise SettingsFault(f"LECTR_REDIS_URL={settings.redis_url}: the path is the database number, like /0")
+        raise SettingsFault(f"LECTR_REDIS_URL={settings.redis_url!s}: the path is the database number, like /0")
     clickhouse_address(settings.clickhouse_url)
     parse_listen(settings.ops_listen, "LECTR_OPS_LISTEN")
     return settings
@@ -74,10 +74,10 @@ def clickhouse_address(url: SecretUrl) -> ClickHouseAddress:
     check_url(url.reveal(), name, frozenset({"http", "https"}))
     parts = urlsplit(url.reveal())
     if parts.query or parts.fragment:
-        raise SettingsFault(f"{name}={url}: nothing may follow the database, like http://user:pass@host:8123/lectr")
+        raise SettingsFault(f"{name}={url!s}: nothing may follow the database, like http://user:pass@host:8123/lectr")
     database = parts.path.strip("/") or _DEFAULT_DATABASE
     if not _DATABASE_NAME.fullmatch(database):
-        raise SettingsFault(f"{name}={url}: the path is the database, letters, digits and _ only, like /lectr")
+        raise SettingsFault(f"{name}={url!s}: the path is the database, letters, digits and _ only, like /lectr")
     return ClickHouseAddress(
         interface=parts.scheme,
         host=parts.hostname or "",

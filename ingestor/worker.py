@@ -165,7 +165,7 @@ class Worker:
         elif action is Action.DEAD:
             frame = entries[0].frame
             end_seq = frame.first_seq + len(frame.events)
-            poison = Poison(entries[0].entry_id, "refused", str(fault), frame.source, end_seq)
+            poison = Poison(entries[0].entry_id, "refused", str(fault), mark=(frame.source, end_seq))
             await self._parts.dead_letters.bury(lease, poison, pending=batch.bounds)
         else:
             raise fault

@@ -14,15 +14,14 @@ import msgspec
 
 PREFIX: Final = "LECTR_"
 S = TypeVar("S", bound=msgspec.Struct)
+_LISTEN: Final = re.compile(r"(\[(?P<ipv6>[^\[\]\s]*:[^\[\]\s]*)\]|(?P<host>[^\[\]:\s]+)):(?P<port>[0-9]{1,5})")
 
 KNOWN_NAMES: Final = frozenset(
     {
-        "LECTR_ADMIN_SECRET",
         "LECTR_BATCH_MAX_AGE_MS",
         "LECTR_BATCH_MAX_EVENTS",
         "LECTR_CLICKHOUSE_URL",
         "LECTR_CONNECT_TIMEOUT_S",
-        "LECTR_DATA_DIR",
         "LECTR_DRAIN_TIMEOUT_S",
         "LECTR_EVENT_BUFFER_EVENTS",
         "LECTR_FIRST_BYTE_TIMEOUT_S",
@@ -71,7 +70,7 @@ class Secret:
     __str__ = __repr__
 
     def __format__(self, format_spec: str) -> str:
-        return format("***", format_spec)
+        return format(str(self), format_spec)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, type(self)) and self._value == other._value
@@ -84,18 +83,27 @@ class Secret:
 
 
 class SecretUrl(Secret):
-    """A URL that may hold a password; prints with the password and the query starred."""
+    """A URL that may hold a password; prints with user, password and query starred.
+
+    One that is malformed prints nothing but stars: nobody can tell which of its parts is the password.
+    """
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         try:
             parts = urlsplit(self._value)
-            user = "***@" if "@" in parts.netloc else ""
-            host = parts.netloc.rpartition("@")[2]
+            _ = parts.port
         except ValueError:
             return "***"
-        return urlunsplit((parts.scheme, user + host, parts.path, "***" if parts.query else "", ""))
+        user, at, host = parts.netloc.rpartition("@")
+        # A second @, raw or encoded, is the mark of a password whose own / ? # or @ was not encoded.
+        elsewhere = f"{user} {host} {parts.path} {parts.query} {parts.fragment}".lower()
+        if not (parts.netloc or parts.scheme == "unix") or "@" in elsewhere or "%40" in f"{host} {parts.path}".lower():
+            return "***"
+        return urlunsplit(
+            (parts.scheme, f"***{at}{host}" if at else host, parts.path, "***" if parts.query else "", "")
+        )
 
     __str__ = __repr__
 
@@ -151,10 +159,10 @@ def show_settings(settings: msgspec.Struct) -> str:
 
 def parse_listen(value: str, variable: str) -> tuple[str, int]:
     """`HOST:PORT` or `[IPv6]:PORT` to its parts; raises SettingsFault."""
-    host, separator, port = value.rpartition(":")
-    if not separator or not host or not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004 - highest TCP port
+    found = _LISTEN.fullmatch(value)
+    if found is None or int(found["port"]) > 65_535:  # noqa: PLR2004 - highest TCP port
         raise SettingsFault(f"{variable}={value!r}: expected HOST:PORT, like 127.0.0.1:8080 or [::1]:8080")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return found["ipv6"] or found["host"], int(found["port"])
 
 
 def check_url(value: str, variable: str, schemes: frozenset[str]) -> None:
@@ -162,7 +170,7 @@ def check_url(value: str, variable: str, schemes: frozenset[str]) -> None:
     try:
         parts = urlsplit(value)
         usable = parts.scheme in schemes and (bool(parts.hostname) or parts.scheme == "unix")
-        _ = parts.port
+        usable = usable and parts.port != 0
     except ValueError:
         usable = False
     if not usable:

@@ -40,6 +40,7 @@ def start_logs(process: str, level: LogLevel) -> None:
 
 
 def get_log(room: str) -> structlog.typing.FilteringBoundLogger:
-    """The log of one room."""
-    log: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind(room=room)
+    """The log of one room; also for modules that ask while they are imported, before `start_logs`."""
+    # No bind() here: it would settle the configuration of the moment.
+    log: structlog.typing.FilteringBoundLogger = structlog.get_logger(room=room)
     return log

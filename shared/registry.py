@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -40,8 +40,8 @@ class Org(msgspec.Struct, frozen=True, kw_only=True):
     """One organisation. `key_sha256` is the hex digest of its key; the key itself is nowhere."""
 
     org: str
-    key_sha256: str
-    version: int
+    key_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    version: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
     """Unix ms of the change, raised past the previous one: it grows even if Redis lost its memory."""
     enabled: bool = True
     azure: Azure | None = None
@@ -59,7 +59,7 @@ def decode_org(data: bytes | str) -> Org:
     """Read an Org; raises RegistryFault if it is none."""
     try:
         return _org_decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RegistryFault(f"registry record unreadable: {error}") from None
 
 

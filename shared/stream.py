@@ -75,13 +75,13 @@ def decode_frame(data: bytes) -> Frame:
     """
     try:
         version = _version_decoder.decode(data).version
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameFault("undecodable", str(error)) from None
     if version != FRAME_VERSION:
         raise FrameFault("version", f"frame version {version}, this release reads {FRAME_VERSION}")
     try:
         frame = _decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameFault("undecodable", str(error)) from None
     if any(event.seq != seq for seq, event in enumerate(frame.events, frame.first_seq)):
         raise FrameFault("inconsistent", f"sequence numbers do not follow from {frame.first_seq}")

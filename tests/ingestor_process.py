@@ -20,6 +20,7 @@ from tests.parts import (
     fetch,
     migrate,
     python,
+    running,
     select,
     start_clickhouse,
     start_redis,
@@ -106,11 +107,16 @@ class Pusher:
                 args=[source, part[0].seq, len(part), frame],
             )
 
+    def lose_first(self) -> None:
+        """Take the oldest entry away, as nobody should."""
+        self.client.xtrim(self.partition.stream, maxlen=self.waiting() - 1, approximate=False)
+
     def waiting(self) -> int:
         return int(self.client.xlen(self.partition.stream))
 
     def dead(self) -> list[dict[bytes, bytes]]:
-        return [fields for _, fields in self.client.xrange(self.partition.dead)]
+        found: Any = self.client.xrange(self.partition.dead)
+        return [fields for _, fields in found]
 
     def done(self) -> dict[int, int]:
         return {int(source): int(mark) for source, mark in self.client.hgetall(self.partition.done).items()}
@@ -180,6 +186,13 @@ def stores(directory: Path) -> Iterator[Stores]:
         pusher.client.close()
         made.redis.kill()
         made.clickhouse.kill()
+
+
+@contextlib.contextmanager
+def serving(ingestor: Ingestor) -> Iterator[Ingestor]:
+    """Wait until it serves, and stop it at the end."""
+    with running(ingestor):
+        yield ingestor.wait()
 
 
 def readiness(ingestor: Ingestor) -> tuple[int, dict[str, Any]]:

@@ -107,11 +107,11 @@ def test_what_is_no_frame_is_poison_with_a_reason(fields: dict[bytes, bytes], re
     assert (poison.entry_id, poison.reason) == ("5-1", reason)
 
 
-def test_poison_tells_what_its_fields_claim() -> None:
-    """Where the entry's fields are readable, poison names its source and where that source goes on."""
-    poison = decode_entry((b"5-1", {b"s": b"7", b"a": b"40", b"n": b"2", b"f": b"\xff"}))
+def test_what_poison_claims_moves_no_mark() -> None:
+    """An unreadable entry may claim any sequence number; believing it would hide events that are still to come."""
+    poison = decode_entry((b"5-1", {b"s": b"7", b"a": b"0", b"n": b"999999999", b"f": b"\xff"}))
     assert isinstance(poison, Poison)
-    assert (poison.source, poison.end_seq) == (7, 42)
+    assert poison.mark is None
 
 
 def test_an_empty_frame_is_no_poison() -> None:

@@ -92,7 +92,7 @@ def test_a_tier_counts_all_input_and_applies_to_all_tokens(
 def test_groq(pricer: Pricer) -> None:
     """llama-3.3-70b-versatile: $0.59 in, $0.79 out; its flex tier costs the same."""
     usage = Usage(input_uncached_tokens=999, output_text_tokens=333)
-    changes = {"provider": "groq", "model_actual": "llama-3.3-70b-versatile", "usage": usage}
+    changes: dict[str, Any] = {"provider": "groq", "model_actual": "llama-3.3-70b-versatile", "usage": usage}
     expected = per_million((999, "0.59"), (333, "0.79"))
     assert dollars(pricer, **changes) == expected
     assert dollars(pricer, **changes, service_tier="flex") == expected
@@ -241,7 +241,8 @@ def test_what_nobody_bills_costs_nothing(pricer: Pricer, changes: dict[str, Any]
 
 def test_free_models_cost_zero_by_price_list(pricer: Pricer) -> None:
     """Moderation has no price: that zero is real, with or without usage."""
-    for changes in ({}, {"usage_source": "absent", "usage": Usage()}):
+    absent: dict[str, Any] = {"usage_source": "absent", "usage": Usage()}
+    for changes in ({}, absent):
         cost = pricer.price(event(model_actual="omni-moderation-latest", **changes))
         assert (cost.dollars, cost.source, cost.price_id) == (Decimal(0), "free_model", "openai/moderation")
 

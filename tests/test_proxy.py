@@ -38,7 +38,8 @@ def row(lectr: Lectr, feature: str, **expected: Any) -> dict[str, Any]:
 ANSWER = (
     b"HTTP/1.1 418 Short And Stout\r\nX-Request-ID: req_1\r\nset-cookie: a=1\r\nSet-Cookie: b=2; HttpOnly\r\n"
     b"Vary: Origin\r\nvary: X-Origin\r\nDATE: Mon, 23 Nov 2026 00:00:00 GMT\r\nServer: cloudflare\r\n"
-    b"X-Odd:   caf\xe9 \r\ncontent-LENGTH: 11\r\nKeep-Alive: timeout=5\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\r\n"
+    b"X-Odd:   caf\xe9 \r\ncontent-LENGTH: 11\r\n"
+    b"Keep-Alive: timeout=5\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\r\n"
 )
 RELAYED = (
     b"HTTP/1.1 418 Short And Stout\r\nX-Request-ID: req_1\r\nset-cookie: a=1\r\nSet-Cookie: b=2; HttpOnly\r\n"

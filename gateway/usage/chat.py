@@ -55,8 +55,7 @@ class Chat:
 
     def _read_around(self, tally: Tally, event: Mapping[str, Any], otherwise: str) -> None:
         """Note what stands beside the choices."""
-        if not tally.model:
-            tally.note_model(event.get("model"))
+        tally.note_model(event.get("model"))
         if "service_tier" in event:
             tally.note_tier(event["service_tier"])
         usage = event.get("usage")

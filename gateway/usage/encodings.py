@@ -123,7 +123,9 @@ class _Brotli:
                 raise EncodingFault("corrupt br") from fault
             if piece:
                 yield piece
-            if self._stream.can_accept_more_data() or self._stream.is_finished():
+            # It also says that it accepts more while a full step's output is still inside.
+            emptied = len(piece) < STEP_BYTES and self._stream.can_accept_more_data()
+            if emptied or self._stream.is_finished():
                 return
             data = b""
 

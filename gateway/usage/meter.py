@@ -90,7 +90,11 @@ class AnswerMeter:
         if self._scanner is None:
             ended = self._read_body(complete=complete) or complete
         else:
+            unreadable = tally.unreadable
             self._scanner.close()
+            if not complete:
+                # Half an event is no riddle when the transfer broke off.
+                tally.unreadable = unreadable
             unmarked = self._dialect is None or not self._dialect.marks_end or not self._legible
             ended = tally.ended or (complete and unmarked)
         if self._failed:

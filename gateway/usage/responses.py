@@ -16,7 +16,8 @@ from gateway.usage.tally import Tally
 from shared.event import Usage
 
 _LAST_EVENTS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
-_WAITING: Final = frozenset({"queued", "in_progress"})
+_WAITING: Final = ("queued", "in_progress")
+"""A tuple: the status may be anything, a list too, and a set would want to hash it."""
 _TEXTS: Final = ("text", "refusal", "arguments", "input", "code")
 
 

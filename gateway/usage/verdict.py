@@ -63,4 +63,4 @@ def _is_billed(dialect: Dialect, tally: Tally, *, ended: bool, legible: bool) ->
     if tally.error_category:
         return False
     # One that ended without a sign of a model is the page of some proxy; one that broke off had its prompt read.
-    return not ended or bool(tally.model or tally.finish_reason)
+    return bool(tally.model or tally.finish_reason) or not (ended or tally.unreadable)

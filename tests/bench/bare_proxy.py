@@ -1,0 +1,30 @@
+"""The yardstick: the least that an aiohttp server and client can do to pass a request on. No features."""
+
+import asyncio
+import sys
+
+import aiohttp
+import uvloop
+from aiohttp import web
+
+
+async def serve(base: str) -> None:
+    async with aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            async with session.request(request.method, base + request.path, data=await request.read()) as answer:
+                response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
+                await response.prepare(request)
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+                await response.write_eof()
+                return response
+
+        server = web.Server(handle, access_log=None)
+        listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+        print(f"bare proxy listening on http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(sys.argv[1]))
