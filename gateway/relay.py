@@ -15,7 +15,7 @@ from gateway.exchange import Exchange
 from gateway.faults import ProviderStalled, ProviderTruncated
 from gateway.headers import response_headers
 from gateway.upstream import Answer, RawHeaders
-from gateway.usage import Call, Meter, open_meter, request_id_of
+from gateway.usage import Call, Meter, SilentMeter, open_meter, request_id_of
 from shared import counters
 from shared.clock import monotonic_ns
 
@@ -89,7 +89,7 @@ async def relay(
             if after_ns - before_ns > _STALL_NS:
                 exchange.client_stall_ns += after_ns - before_ns
             exchange.response_bytes += len(chunk)
-            meter.feed(chunk)
+            meter = _show(meter, chunk, exchange)
             if not exchange.first_token_ns and meter.token_seen:
                 exchange.first_token_ns = before_ns
         complete = True
@@ -108,7 +108,23 @@ async def relay(
     return response
 
 
+def _show(meter: Meter, chunk: bytes, exchange: Exchange) -> Meter:
+    """Feed the meter. One that fails is replaced by one that lets the bytes pass: the answer comes first."""
+    try:
+        meter.feed(chunk)
+    except Exception:  # noqa: BLE001 - counted; a defect of ours in a meter must not cut a client's answer
+        counters.meter_faults.labels(exchange.provider).inc()
+        exchange.marks.append("meter_failed")
+        return SilentMeter(has_content=True)
+    return meter
+
+
 def _finish(meter: Meter, exchange: Exchange, *, complete: bool) -> None:
-    exchange.reading = meter.finish(complete=complete)
-    if meter.faulted:
+    try:
+        exchange.reading = meter.finish(complete=complete)
+        faulted = meter.faulted
+    except Exception:  # noqa: BLE001 - as above
+        exchange.marks.append("meter_failed")
+        faulted = True
+    if faulted:
         counters.meter_faults.labels(exchange.provider).inc()

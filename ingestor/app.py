@@ -90,6 +90,7 @@ async def _reach(address: ClickHouseAddress, health: Health, stopping: asyncio.E
         try:
             clickhouse = await ClickHouse.connect(address)
             await clickhouse.check_schema()
+            await clickhouse.prepare()
         except ClickHouseFault as fault:
             if fault.action is Action.STOP:
                 raise

@@ -66,7 +66,6 @@ class ClickHouse:
                 query_retries=0,
                 client_name="lectr-ingestor",
             )
-        await asyncio.to_thread(_load_driver)
         return cls(client, address)
 
     async def insert(self, token: str, partition: int, columns: Sequence[Sequence[Any]]) -> None:
@@ -115,6 +114,10 @@ class ClickHouse:
             if kind != column.kind:
                 raise SchemaFault(f"{self._address.shown}: {TABLE}.{column.name} is {kind}, expected {column.kind}")
 
+    async def prepare(self) -> None:
+        """Get ready for inserts, before a lease runs."""
+        await asyncio.to_thread(_load_driver)
+
     async def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of a query. Raises ClickHouseFault, SchemaFault."""
         with _translated(self._address):
@@ -124,11 +127,6 @@ class ClickHouse:
         """Run a statement without a result. Raises ClickHouseFault, SchemaFault."""
         with _translated(self._address):
             await self._client.command(sql)
-
-    async def append(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Insert a few rows into a small table. Raises ClickHouseFault, SchemaFault."""
-        with _translated(self._address):
-            await self._client.insert(table, rows, column_names=names)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -3,7 +3,7 @@
 import http.client
 import json
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +34,10 @@ class Reply:
 class DoorProcess:
     """A running door."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, command: Sequence[str] = ()) -> None:
         arguments = ("--data", str(directory / "store"), "--listen", "127.0.0.1:0", *options)
-        self.part = Part("door", python("deploy.local.clickhouse", *arguments), clean_environ(), directory / "logs")
+        full = [*(command or python("deploy.local.clickhouse")), *arguments]
+        self.part = Part("door", full, clean_environ(), directory / "logs")
         self.url = self.part.url_in("listening on")
         self.host, self.port = self.url.removeprefix("http://").split(":")
 

@@ -171,6 +171,7 @@ def test_redis_of_the_users_own(tmp_path: Path, redis_url: str) -> None:
 def run(directory: Path, *options: str, **settings: str) -> tuple[int, str]:
     done = subprocess.run(
         python("deploy.local", "--data", str(directory), *options),
+        cwd=ROOT,
         env=clean_environ(**settings),
         capture_output=True,
         text=True,

@@ -132,15 +132,15 @@ def test_what_is_too_large_and_says_nothing_is_a_fault() -> None:
 def endless(kind: str) -> Iterator[bytes]:
     piece = {
         "line": b"data: " + b"x" * 65530,
-        "event": b"data: x\n" * 8192,
+        "event": (b"data: " + b"x" * 1017 + b"\n") * 64,
         "comment": b":" + b"x" * 65534 + b"\n",
         "document": b'{"a":"' + b"x" * 65530,
         "fields": b"",
-        "tiny": b"xy",
+        "tiny": b"xyzxyz",
     }[kind]
-    for number in range(300_000 if kind == "tiny" else 64):
+    for number in range(360_000 if kind == "tiny" else 256):
         if kind == "fields":
-            members = ",".join(f'"f{number}_{index}":1' for index in range(2000))
+            members = ",".join(f'"f{number}_{index}":1' for index in range(500))
             yield f'data: {{"type":"message_delta","usage":{{{members},"output_tokens":1}}}}\n\n'.encode()
         else:
             yield piece

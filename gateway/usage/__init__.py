@@ -19,7 +19,7 @@ from gateway.usage.meter import AnswerMeter, SilentMeter
 from gateway.usage.reading import Call, Meter, Reading
 from gateway.usage.request_id import request_id_of
 
-__all__ = ["Call", "Meter", "Reading", "open_meter", "request_id_of"]
+__all__ = ["Call", "Meter", "Reading", "SilentMeter", "open_meter", "request_id_of"]
 
 
 def open_meter(call: Call, status: int, content_type: str, content_encoding: str) -> Meter:

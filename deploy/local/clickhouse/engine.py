@@ -110,6 +110,8 @@ class Engine:
         os.chdir(data_dir)
         write_config(Path("config"), memory_bytes)
         Path("uploads").mkdir(exist_ok=True)
+        for left_by_a_crash in Path("uploads").iterdir():
+            left_by_a_crash.unlink()
         try:
             import chdb
         except ImportError:

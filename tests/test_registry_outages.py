@@ -1,0 +1,245 @@
+"""When Redis, a push, a record or the copy on disk is lost or broken: a running gateway serves on."""
+
+import json
+import re
+import signal
+import threading
+import urllib.error
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.registry import Snapshot
+from shared.environment import SettingsFault
+from shared.registry import (
+    CHANGES_CHANNEL,
+    KEY_PREFIX,
+    ORGS_KEY,
+    VERSION_KEY,
+    decode_org,
+    encode_org,
+    hash_key,
+)
+from tests.mock_process import MockProcess, mock_process
+from tests.parts import admin, fetch, free_port, wait_until
+from tests.registry_site import NEVER_S, Site, ask, metric, org_of, ready, sites, until_status, wait_polls
+
+
+@pytest.fixture(scope="module")
+def mock() -> Iterator[MockProcess]:
+    with mock_process() as running_mock:
+        yield running_mock
+
+
+@pytest.fixture
+def site(tmp_path: Path, mock: MockProcess) -> Iterator[Site]:
+    """For tests that break something."""
+    with sites(tmp_path, mock) as made:
+        yield made
+
+
+def test_broken_records_are_counted_and_the_others_kept(site: Site) -> None:
+    """Records that cannot be read, stored or pushed, are counted and logged; every other organisation is served."""
+    key = site.create("healthy")
+    with site.client() as client:
+        for name, record in (("a", b"nonsense"), ("b", b"\xff"), ("zz", b'{"org": "\xff"}')):
+            client.hset(ORGS_KEY, name, record)
+        gateway = site.start(LECTR_REGISTRY_POLL_S=NEVER_S).wait()
+        assert ask(gateway, key) == 200
+        assert metric(gateway, "lectr_gateway_registry_bad_records_total") == 3
+        client.publish(CHANGES_CHANNEL, b'{"org": "\xff"}')
+        wait_until(lambda: metric(gateway, "lectr_gateway_registry_bad_records_total") == 4)
+    later = site.create("later")
+    until_status(gateway, later, 200, "push after a broken one")
+    assert gateway.output.count("registry_record_unreadable") == 4
+
+
+def test_a_missed_push_is_found_by_polling(site: Site) -> None:
+    """A change whose push was lost takes effect at the next poll."""
+    key = site.create("quiet")
+    gateway = site.start(LECTR_REGISTRY_POLL_S="0.2").wait()
+    assert ask(gateway, key) == 200
+    with site.client() as client:
+        record = client.hget(ORGS_KEY, "quiet")
+        assert record is not None
+        org = decode_org(record)
+        changed = msgspec.structs.replace(org, enabled=False, version=org.version + 1)
+        client.hset(ORGS_KEY, "quiet", encode_org(changed))
+        client.set(VERSION_KEY, changed.version)
+    until_status(gateway, key, 401, "change without a push, polled every 200 ms")
+
+
+def test_a_redis_that_lost_its_memory_empties_no_gateway(site: Site) -> None:
+    """After FLUSHALL a running gateway serves on, and organisations made afterwards join those it knows."""
+    key = site.create("remembered")
+    gateway = site.start(LECTR_REGISTRY_POLL_S="0.1").wait()
+    with site.client() as client:
+        client.flushall()
+    wait_polls(gateway)
+    assert ask(gateway, key) == 200
+    newer = site.create("newer")
+    until_status(gateway, newer, 200, "create after FLUSHALL")
+    again = site.create("remembered")
+    until_status(gateway, again, 200, "the same name again")
+    assert ask(gateway, key) == 401, "the name has a new key, so the old one is over"
+
+
+def test_a_start_with_redis_down_serves_from_the_copy(site: Site) -> None:
+    """A gateway that once saw the registry starts and serves without Redis; /readyz says 200 and redis failing."""
+    key = site.create("kept")
+    off = site.create("kept-off")
+    admin(site.redis_url, "org", "disable", "kept-off")
+    first = site.start().wait()
+    assert ask(first, key) == 200
+    assert first.terminate() == 0
+    site.redis.kill()
+    second = site.start().wait()
+    assert (ask(second, key), ask(second, off)) == (200, 401)
+    wait_until(lambda: ready(second)[1]["redis"] == "failing")
+    assert ready(second)[0] == 200
+    assert "registry_from_disk" in second.output
+    site.restart_redis()
+    wait_until(lambda: ready(second)[1]["redis"] == "ok")
+    until_status(second, site.create("after"), 200, "create after Redis came back")
+
+
+def test_a_start_without_redis_and_without_a_copy_waits(site: Site) -> None:
+    """Without any registry nothing is served: /readyz is 503 with the reason, the port is closed, until Redis is up."""
+    key = site.create("patient")
+    site.redis.kill()
+    listen, ops = free_port(), free_port()
+    gateway = site.start(LECTR_LISTEN=f"127.0.0.1:{listen}", LECTR_OPS_LISTEN=f"127.0.0.1:{ops}")
+    gateway.url, gateway.ops_url = f"http://127.0.0.1:{listen}", f"http://127.0.0.1:{ops}"
+    gateway.line_with("redis_unavailable")
+    status, body = ready(gateway)
+    assert status == 503
+    assert "LECTR_REDIS_URL" in body["problems"][0]
+    assert fetch(f"{gateway.ops_url}/healthz")[0] == 200
+    with pytest.raises(urllib.error.URLError):
+        ask(gateway, key)
+    site.restart_redis()
+    gateway.wait()
+    assert ask(gateway, key) == 200
+    status, body = ready(gateway)
+    assert (status, body["ready"], body["problems"], body["redis"]) == (200, True, [], "ok")
+
+
+def test_a_waiting_start_can_be_stopped(site: Site) -> None:
+    """SIGTERM ends a gateway that still waits for Redis, at once and with exit code 0."""
+    site.redis.kill()
+    gateway = site.start()
+    gateway.line_with("redis_unavailable")
+    assert gateway.terminate() == 0
+
+
+def test_redis_killed_while_serving(site: Site) -> None:
+    """Requests do not notice that Redis died: same answers, no slower path; /readyz is 200 and says redis failing."""
+    key = site.create("steady")
+    gateway = site.start(LECTR_REGISTRY_POLL_S="0.1").wait()
+    assert ask(gateway, key) == 200
+    site.redis.kill()
+    assert [ask(gateway, key) for _ in range(20)] == [200] * 20
+    wait_until(lambda: ready(gateway)[1]["redis"] == "failing")
+    assert ready(gateway)[0] == 200
+    assert ask(gateway, "lc_key_nobody") == 401
+    site.restart_redis()
+    wait_until(lambda: ready(gateway)[1]["redis"] == "ok" and ready(gateway)[1]["waiting_events"] == 0)
+    admin(site.redis_url, "org", "disable", "steady")
+    until_status(gateway, key, 401, "disable after Redis came back")
+
+
+def test_redis_that_hangs(site: Site) -> None:
+    """A Redis that accepts and never answers is as harmless as a dead one."""
+    key = site.create("hanging")
+    gateway = site.start(LECTR_REGISTRY_POLL_S="0.1").wait()
+    site.redis.process.send_signal(signal.SIGSTOP)
+    try:
+        assert [ask(gateway, key) for _ in range(20)] == [200] * 20
+        wait_until(lambda: ready(gateway)[1]["redis"] == "failing", deadline_s=30)
+        assert ask(gateway, key) == 200
+    finally:
+        site.redis.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: ready(gateway)[1]["redis"] == "ok", deadline_s=30)
+
+
+def test_the_copy_holds_hashes_and_follows_changes(site: Site) -> None:
+    """The copy on disk has every organisation's latest record and no key."""
+    key = site.create("copied")
+    gateway = site.start(LECTR_REGISTRY_POLL_S=NEVER_S).wait()
+    path = site.directory / "gateway" / "state" / "registry.json"
+    rotated = admin(site.redis_url, "org", "rotate-key", "copied")["key"]
+    wait_until(lambda: hash_key(rotated) in path.read_text())
+    text = path.read_text()
+    assert hash_key(key) not in text
+    assert KEY_PREFIX not in text
+    assert [org["org"] for org in json.loads(text)] == ["copied"]
+    assert [found.name for found in path.parent.iterdir()] == ["registry.json"]
+    assert ask(gateway, rotated) == 200
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'[{"org": "\xff"}]', b"\xff"])
+def test_an_unreadable_copy_stops_the_start(site: Site, content: bytes) -> None:
+    """A copy that is not ours ends the start with exit code 2 and one line: the file, and what to do."""
+    state = site.directory / "gateway" / "state"
+    state.mkdir(parents=True)
+    (state / "registry.json").write_bytes(content)
+    gateway = site.start()
+    assert gateway.process.wait(30) == 2
+    assert len(gateway.output.splitlines()) == 1, gateway.output
+    assert re.match(r"lectr gateway: LECTR_STATE_DIR=.*registry\.json .* delete it", gateway.output)
+
+
+def test_a_copy_that_cannot_be_written_stops_nothing(site: Site) -> None:
+    """When the state directory cannot be written to, that is logged, and changes take effect nevertheless."""
+    blocker = site.directory / "gateway" / "state" / "registry.partial"
+    blocker.mkdir(parents=True)
+    gateway = site.start().wait()
+    until_status(gateway, site.create("unkept"), 200, "create")
+    assert "registry_copy_not_written" in gateway.output
+
+
+def test_a_directory_without_state_dir(site: Site) -> None:
+    """Without LECTR_STATE_DIR nothing is kept on disk, and the registry works all the same."""
+    gateway = site.start(LECTR_STATE_DIR="").wait()
+    until_status(gateway, site.create("stateless"), 200, "create")
+    assert not (site.directory / "gateway" / "state").exists()
+
+
+def test_the_copy_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    """A reader at any moment sees the old copy or the new one, and a failed write leaves the old one."""
+    snapshot = Snapshot(str(tmp_path))
+    states = [[org_of(f"org-{n}", f"key {n}", n) for n in range(count)] for count in (1, 400)]
+    snapshot.save(states[0])
+    done = threading.Event()
+    seen: list[int] = []
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(len(snapshot.load()))
+
+    with ThreadPoolExecutor(1) as readers:
+        reading = readers.submit(read)
+        for number in range(100):
+            snapshot.save(states[number % 2])
+        done.set()
+        reading.result()
+    assert set(seen) <= {1, 400}
+    snapshot.save(states[0])
+    (tmp_path / "registry.partial").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        snapshot.save(states[1])
+    assert snapshot.load() == states[0]
+
+
+def test_the_copy_without_a_directory(tmp_path: Path) -> None:
+    """No state directory: nothing is loaded or saved. A path that cannot be one is a fault of the setting."""
+    snapshot = Snapshot("")
+    snapshot.save([org_of("a", "key", 1)])
+    assert snapshot.load() == []
+    assert Snapshot(str(tmp_path / "new" / "deep")).load() == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsFault, match=r"^LECTR_STATE_DIR="):
+        Snapshot(str(tmp_path / "file" / "state"))

@@ -1,0 +1,44 @@
+"""The relay's own promises that no whole-path test can force."""
+
+from typing import Any
+
+import pytest
+
+from gateway.exchange import Exchange
+from gateway.relay import _finish, _show
+
+
+class BrokenMeter:
+    """A meter with a defect."""
+
+    token_seen = False
+    faulted = False
+
+    def feed(self, chunk: bytes) -> None:
+        raise IndexError(chunk)
+
+    def finish(self, *, complete: bool) -> Any:
+        raise KeyError(complete)
+
+
+@pytest.fixture
+def exchange() -> Exchange:
+    return Exchange(started_ns=1, started_unix_ms=1, method="POST", endpoint="/v1/x", provider="openai")
+
+
+def test_a_meter_that_fails_is_replaced(exchange: Exchange) -> None:
+    """A defect in a meter never reaches the answer: the rest passes unmetered, and the event says so."""
+    meter = _show(BrokenMeter(), b"x", exchange)
+    _show(meter, b"y", exchange)
+    _finish(meter, exchange, complete=True)
+    event = exchange.event(0)
+    assert event.marks == ("meter_failed",)
+    assert event.usage_source == "absent"
+
+
+def test_a_meter_that_fails_at_the_end(exchange: Exchange) -> None:
+    """A defect at the end leaves an event without usage."""
+    _finish(BrokenMeter(), exchange, complete=True)
+    event = exchange.event(0)
+    assert event.marks == ("meter_failed",)
+    assert event.usage_source == "absent"
