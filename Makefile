@@ -50,5 +50,5 @@ $(VENV)/bin/python:
 # One stamp per set: the laptop needs no test tools.
 $(VENV)/%.installed: requirements-%.lock | $(VENV)/bin/python
 	@echo "installing from $< (a few minutes the first time: the ClickHouse engine alone is 150 MB) ..."
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --require-hashes -r $<
+	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r $<
 	@touch $@

@@ -16,6 +16,7 @@ from deploy.check_manifests import REPOSITORY, check, load_base, lock_problems, 
 from gateway.settings import Settings as GatewaySettings
 from ingestor.settings import Settings as IngestorSettings
 from shared.environment import read_settings, show_settings
+from tests.parts import wait_until
 
 BASE = REPOSITORY / "deploy/kubernetes/base"
 GATEWAY, INGESTOR, MIGRATE = (f"deploy/kubernetes/base/{name}.yaml" for name in ("gateway", "ingestor", "migrate"))
@@ -168,10 +169,8 @@ async def test_redis_takes_its_configuration(tmp_path: Path) -> None:
         *arguments, "--port", "0", "--unixsocket", socket, stdout=asyncio.subprocess.DEVNULL
     )
     try:
+        await asyncio.to_thread(wait_until, socket.exists)
         async with asyncio.timeout(10):
-            while not socket.exists():
-                assert server.returncode is None
-                await asyncio.sleep(0.01)
             async with redis.asyncio.Redis(unix_socket_path=str(socket), password="secret") as client:
                 config = await client.config_get("append*", "maxmemory*", "save")
             async with redis.asyncio.Redis(unix_socket_path=str(socket)) as stranger:

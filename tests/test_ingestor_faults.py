@@ -78,14 +78,14 @@ def test_killed_at_random_while_events_arrive(own: Stores) -> None:
     pause = threading.Event()
     try:
         for number in range(5):
-            part = own.ingestor(f"victim-{number}", **QUICK).wait()
-            pause.wait(dice.uniform(0.0, 1.5))
-            if number % 2:
-                own.clickhouse.kill()
-                pause.wait(dice.uniform(0.0, 0.5))
-                own.restart_clickhouse()
-                pause.wait(dice.uniform(0.0, 1.0))
-            part.kill()
+            with serving(own.ingestor(f"victim-{number}", **QUICK)) as part:
+                pause.wait(dice.uniform(0.0, 1.5))
+                if number % 2:
+                    own.clickhouse.kill()
+                    pause.wait(dice.uniform(0.0, 0.5))
+                    own.restart_clickhouse()
+                    pause.wait(dice.uniform(0.0, 1.0))
+                part.kill()
     finally:
         stop.set()
         feeder.join()

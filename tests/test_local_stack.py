@@ -136,7 +136,7 @@ def test_demo_traffic_is_there_at_once(tmp_path: Path) -> None:
 
         def look() -> bool:
             (seen,) = select(addresses["clickhouse"], query)
-            return seen["n"] >= 300 and seen["features"] >= 6 and seen["providers"] == 5
+            return bool(seen["n"] >= 300 and seen["features"] >= 6 and seen["providers"] == 5)
 
         wait_until(look, deadline_s=90)
 

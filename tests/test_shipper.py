@@ -99,7 +99,7 @@ async def shipped(ship: Shipper, events: int) -> None:
 def order(store: Store, *command: str) -> None:
     """A Redis command on a connection of its own."""
     with redis.Redis.from_url(store.url) as client:
-        client.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+        client.execute_command(*command)
 
 
 def count(counter: Any, *labels: str) -> float:
@@ -115,8 +115,27 @@ class LossyProxy:
         self.lose = 0
         self.hang = False
         self.lost = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._open = 0
+
+    async def closed(self) -> None:
+        """Wait until all clients are gone."""
+        async with asyncio.timeout(10):
+            await self._idle.wait()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one client until either side leaves."""
+        self._open += 1
+        self._idle.clear()
+        try:
+            await self._relay(reader, writer)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._idle.set()
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._port)
         losing = False
 
@@ -134,7 +153,7 @@ class LossyProxy:
                     self.lose -= 1
                     self.lost += 1
                     if self.hang:
-                        await reader.read()
+                        await asyncio.Event().wait()
                     return
                 writer.write(data)
                 await writer.drain()
@@ -158,6 +177,7 @@ async def lossy(url: str) -> AsyncIterator[tuple[LossyProxy, str]]:
         yield proxy, f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
     finally:
         server.close()
+        await proxy.closed()
 
 
 async def test_events_arrive_in_order(redis_url: str) -> None:

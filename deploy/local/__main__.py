@@ -109,7 +109,7 @@ Send a request ({"the answer comes from a mock" if stack.demo else "with your Op
 
 Read its row a second later (ClickHouse's HTTP interface is at {stack.clickhouse_url}):
   curl '{stack.clickhouse_url}/?database=lectr&default_format=PrettyCompact' \\
-    --data-binary 'SELECT {columns} FROM requests ORDER BY ts DESC LIMIT 5'
+    --data-binary "SELECT {columns} FROM requests WHERE feature = 'hello' ORDER BY ts DESC LIMIT 5"
 
 Metrics: http://127.0.0.1:{stack.ports.gateway_ops}/metrics  Logs and data: {stack.data_dir}  Ctrl-C stops everything.
 """  # noqa: S608 - shown to a person, run by nobody

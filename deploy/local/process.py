@@ -1,4 +1,4 @@
-"""One child process of the laptop stack: its log goes to a file; it is awaited by what it prints and stopped politely."""
+"""One child process of the laptop stack: its log goes to a file, it is awaited by what it prints."""
 
 import asyncio
 import contextlib

@@ -26,6 +26,7 @@ _MIX: Final = (
     ("voice-notes", "summarisation", "llama-3.3-70b-versatile", True, 10),
     ("planner", "reasoning", "o3", False, 4),
     ("back-office", "extraction", "gpt-4o", False, 6),
+    ("prototype", "", "gpt-6.2-astra", False, 2),
     ("", "", "gpt-4o-mini", False, 7),
 )
 _WORDS: Final = (

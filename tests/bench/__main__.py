@@ -69,8 +69,8 @@ async def measure(name: str, pid: int, url: str, headers: dict[str, str], body: 
 async def rounds(targets: list[tuple[str, int, str, dict[str, str]]], args: Any) -> list[dict[str, Any]]:
     """Alternate between the targets, plain and streamed, and keep the medians."""
     found = []
-    for kind, more in (("json", {}), ("stream", {"stream": True})):
-        body = json.dumps(chat(**more)).encode()
+    for kind in ("json", "stream"):
+        body = json.dumps(chat(stream=kind == "stream")).encode()
         measured: dict[str, list[dict[str, Any]]] = {}
         for number in range(args.rounds + 1):
             for name, pid, url, headers in targets:
@@ -127,8 +127,9 @@ def report(figures: list[dict[str, Any]], args: Any, stored: int) -> None:
     print(f"\nrows stored while measuring: {stored}")
     if args.keep:
         RESULTS.mkdir(exist_ok=True)
-        kept = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "cores": os.cpu_count(), "figures": figures}
-        path = RESULTS / f"{kept['at'][:10]}-gateway.json"
+        now = datetime.now(UTC)
+        kept = {"at": now.isoformat(timespec="seconds"), "cores": os.cpu_count(), "figures": figures}
+        path = RESULTS / f"{now:%Y-%m-%d}-gateway.json"
         path.write_text(json.dumps(kept, indent=1) + "\n")
         print(f"kept in {path.name}")
 
