@@ -25,7 +25,7 @@ REPOSITORY: Final = Path(__file__).resolve().parent.parent
 KUBERNETES_VERSIONS: Final = ("1.30", kubernetes_validate.latest_version())
 """Oldest promised (preStop sleep is on by default from 1.30) and newest known."""
 
-SECRET_NAMES: Final = frozenset({"LECTR_ADMIN_SECRET", "LECTR_CLICKHOUSE_URL", "LECTR_REDIS_URL"})
+SECRET_NAMES: Final = frozenset({"LECTR_CLICKHOUSE_URL", "LECTR_REDIS_URL"})
 COMMANDS: Final = ("gateway", "ingestor", "dashboard")
 INSTRUCTIONS: Final = frozenset({"FROM", "RUN", "COPY", "WORKDIR", "ENV", "USER", "STOPSIGNAL", "CMD"})
 _INLINE_PASSWORD: Final = re.compile(r"://[^:/@\s]*:(?!\$\{)[^@/\s]+@")

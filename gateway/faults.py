@@ -127,7 +127,7 @@ class ProviderStalled(ProviderTruncated):
 
 def error_body(fault: Fault, path: str) -> bytes:
     """The error as JSON: Anthropic's shape below /v1/messages, OpenAI's elsewhere."""
-    if "/messages" in path:
+    if "/v1/messages" in path:
         kinds = {401: "authentication_error", 404: "not_found_error", 413: "request_too_large", 504: "timeout_error"}
         kind = kinds.get(fault.status, "api_error" if fault.status >= 500 else "invalid_request_error")  # noqa: PLR2004 - server errors
         return msgspec.json.encode(

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from typing import IO, Any
 
 import click
 
@@ -13,6 +14,16 @@ from shared.environment import SettingsFault, show_settings
 from shared.logs import get_log, start_logs
 
 
+class CannotRun(click.ClickException):
+    """Ends the process with one line and exit code 2, as every process of ours does."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Name the process before the fault."""
+        click.echo(f"lectr ingestor: {self.format_message()}", file=file, err=True)
+
+
 @click.group(invoke_without_command=True)
 @click.option("--print-settings", is_flag=True, help="Show the effective settings, secrets starred, and exit.")
 @click.option("--migrate", "migrate_first", is_flag=True, help="Bring the tables up to date before working.")
@@ -22,7 +33,7 @@ def main(context: click.Context, *, print_settings: bool, migrate_first: bool) -
     try:
         settings = load_settings()
     except SettingsFault as fault:
-        raise click.ClickException(str(fault)) from None
+        raise CannotRun(str(fault)) from None
     if print_settings:
         click.echo(show_settings(settings))
         context.exit()
@@ -35,9 +46,9 @@ def main(context: click.Context, *, print_settings: bool, migrate_first: bool) -
         asyncio.run(run(settings))
     except IngestorFault as fault:
         get_log("app").error("cannot start", fault=fault.label, detail=str(fault))
-        raise click.ClickException(f"LECTR_CLICKHOUSE_URL={fault}") from None
+        raise CannotRun(f"LECTR_CLICKHOUSE_URL={fault}") from None
     except OSError as error:
-        raise click.ClickException(f"LECTR_OPS_LISTEN={settings.ops_listen}: {error.strerror or error}") from None
+        raise CannotRun(f"LECTR_OPS_LISTEN={settings.ops_listen}: {error.strerror or error}") from None
 
 
 @main.command("migrate")
@@ -45,8 +56,10 @@ def migrate_command() -> None:
     """Create or update the tables and views, then exit."""
     try:
         applied = asyncio.run(migrate(clickhouse_address(load_settings().clickhouse_url)))
+    except SettingsFault as fault:
+        raise CannotRun(str(fault)) from None
     except IngestorFault as fault:
-        raise click.ClickException(str(fault)) from None
+        raise CannotRun(f"LECTR_CLICKHOUSE_URL={fault}") from None
     click.echo(f"applied: {', '.join(applied)}" if applied else "nothing to apply, the database is up to date")
 
 

@@ -9,7 +9,7 @@ import signal
 
 from ingestor.clickhouse import ClickHouse
 from ingestor.deadletter import DeadLetters
-from ingestor.faults import Action, ClickHouseFault
+from ingestor.faults import Action, ClickHouseFault, SchemaFault
 from ingestor.lease import Leases
 from ingestor.ledger import Ledger
 from ingestor.pricing import Pricer
@@ -27,7 +27,7 @@ _log = get_log("app")
 
 
 async def run(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises SchemaFault or ClickHouseFault when the start needs a person."""
+    """Run until SIGTERM or SIGINT. Raises ClickHouseFault when the start needs a person (a refused password)."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -35,12 +35,12 @@ async def run(settings: Settings) -> None:
     health = Health()
     host, port = parse_listen(settings.ops_listen, "LECTR_OPS_LISTEN")
     async with serve_probes(health, host, port) as address:
-        print(f"lectr ingestor working, ops listening on {address}", flush=True)  # noqa: T201 - the one line for whoever started it
         redis = open_redis(settings.redis_url)
         try:
             clickhouse = await _reach(clickhouse_address(settings.clickhouse_url), health, stopping)
             if clickhouse is None:
                 return
+            print(f"lectr ingestor working, ops listening on {address}", flush=True)  # noqa: T201 - the one line for whoever started it
             try:
                 await _work(settings, redis, clickhouse, health, stopping)
             finally:
@@ -83,7 +83,7 @@ async def _work(
 
 
 async def _reach(address: ClickHouseAddress, health: Health, stopping: asyncio.Event) -> ClickHouse | None:
-    """Connect and check the schema, for as long as it takes; None when stopped meanwhile."""
+    """Connect and wait for the tables, for as long as it takes; None when stopped meanwhile."""
     pause_s = FIRST_PAUSE_S
     while not stopping.is_set():
         health.beat()
@@ -91,8 +91,9 @@ async def _reach(address: ClickHouseAddress, health: Health, stopping: asyncio.E
             clickhouse = await ClickHouse.connect(address)
             await clickhouse.check_schema()
             await clickhouse.prepare()
-        except ClickHouseFault as fault:
-            if fault.action is Action.STOP:
+        except (ClickHouseFault, SchemaFault) as fault:
+            # Missing tables are waited for: a cluster starts the migration and the workers in any order.
+            if isinstance(fault, ClickHouseFault) and fault.action is Action.STOP:
                 raise
             counters.insert_retries.labels(fault.label).inc()
             health.faults["start"] = f"LECTR_CLICKHOUSE_URL={fault}"

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from aiohttp import ClientError
 from clickhouse_connect.datatypes.registry import get_from_name
-from clickhouse_connect.driver import create_async_client
+from clickhouse_connect.driver import create_async_client, options
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 from clickhouse_connect.driver.insert import InsertContext
@@ -18,6 +18,9 @@ from clickhouse_connect.driver.insert import InsertContext
 from ingestor.faults import SCHEMA_CODES, Action, ClickHouseFault, SchemaFault, action_of
 from ingestor.rows import COLUMNS
 from ingestor.settings import ClickHouseAddress
+
+# The driver looks for these at the first insert; where they happen to be installed, that takes seconds and 60 MB.
+options.np = options.pd = options.pd_time_test = options.arrow = options.pl = None
 
 TABLE: Final = "requests"
 CONNECT_TIMEOUT_S: Final = 10

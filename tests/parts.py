@@ -26,7 +26,9 @@ T = TypeVar("T")
 
 def clean_environ(**settings: str) -> dict[str, str]:
     """This process' environment without any LECTR_ variable, plus the given ones."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LECTR_")}  # noqa: TID251 - children
+    # Without bytecode files each of some hundred processes would compile the product again.
+    dropped = ("LECTR_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}  # noqa: TID251 - children
     return {**kept, "PYTHONUNBUFFERED": "1", **settings}
 
 

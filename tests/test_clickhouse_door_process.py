@@ -155,6 +155,18 @@ def test_kill_and_restart_keeps_data_and_tokens(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("ending", ["killed", "stopped"])
+def test_restart_with_an_empty_default_database(tmp_path: Path, ending: str) -> None:
+    """A door that was only used through another database opens again, however it ended."""
+    for number in range(3):
+        door = DoorProcess(tmp_path)
+        with running(door.part):
+            door.do("CREATE DATABASE IF NOT EXISTS lectr")
+            assert door.select("SELECT count() FROM system.databases WHERE name IN ('default', 'lectr')") == "2", number
+            if ending == "killed":
+                door.part.kill()
+
+
 def test_memory_is_bounded(tmp_path: Path) -> None:
     """A query that wants more than the bound fails, and the door lives on."""
     door = DoorProcess(tmp_path, "--max-memory-mb", "512")

@@ -1,4 +1,4 @@
-"""The command line as a process: what it prints, what it stores, and one clear line when it cannot do what was asked."""
+"""The command line as a process: what it prints, what it stores, and one clear line when it cannot do a thing."""
 
 import json
 import re
@@ -69,10 +69,11 @@ def refusal(url: str, *arguments: str) -> str:
 
 def stored(url: str) -> str:
     """Everything that Redis holds, keys and values, as one text."""
-    found = []
     with Redis.from_url(url, decode_responses=True) as client:
-        for key in client.scan_iter():
-            found.append(f"{key}={client.hgetall(key) if client.type(key) == 'hash' else client.get(key)}")
+        found = [
+            f"{key}={client.hgetall(key) if client.type(key) == 'hash' else client.get(key)}"
+            for key in client.scan_iter()
+        ]
     assert found, "nothing is stored"
     return "\n".join(found)
 
@@ -225,7 +226,7 @@ def test_refusals_name_the_field_and_the_fix(url: str) -> None:
     ],
 )
 def test_endpoints_that_are_refused(url: str, endpoint: str) -> None:
-    """What is no scheme and host, or would send the key elsewhere or in the clear, is refused; no secret is repeated."""
+    """What is no scheme and host, or would send the key elsewhere or in the clear, is refused; secrets not repeated."""
     registry = Registry(SecretUrl(url))
     try:
         registry.create("acme")

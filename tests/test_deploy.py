@@ -160,7 +160,7 @@ def test_compose_asks_for_passwords() -> None:
 
 
 async def test_redis_takes_its_configuration(tmp_path: Path) -> None:
-    """A real server started like the compose service persists every second, never evicts, and asks for the password."""
+    """A real server started like the compose service keeps what it answers, evicts nothing, asks for the password."""
     socket = tmp_path / "redis.sock"
     command = yaml.safe_load((REPOSITORY / COMPOSE).read_text())["services"]["redis"]["command"]
     inside = {command[0]: get_binary_path(), command[1]: REPOSITORY / "deploy/redis/redis.conf", "/data": tmp_path}
@@ -180,7 +180,7 @@ async def test_redis_takes_its_configuration(tmp_path: Path) -> None:
         if server.returncode is None:
             server.terminate()
         await server.wait()
-    wanted = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "save": ""}
+    wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "save": ""}
     assert {key: config[key] for key in wanted} == wanted
     assert config["maxmemory"] == str(1024**3)
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from ingestor.settings import Settings, clickhouse_address, load_settings
 from shared.environment import KNOWN_NAMES, SecretUrl, SettingsFault, variable_of
 from shared.event import Event, Usage
 from tests.ingestor_process import TS_MS, Stores, event, metric, readiness, serving, some_events, stores
-from tests.parts import ROOT, clean_environ, fetch, python, running, wait_until
+from tests.parts import ROOT, Ingestor, clean_environ, fetch, python, running, wait_until
 
 SOURCE = 2**63 - 25
 
@@ -297,24 +298,26 @@ def test_print_settings_stars_secrets() -> None:
 
 
 def test_a_bad_setting_ends_the_start() -> None:
-    """Exit code 1, the variable's name, no stack trace."""
+    """Exit code 2, the variable's name, no stack trace."""
     done = ingestor_command(LECTR_CLICKHOUSE_URL="nonsense")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "LECTR_CLICKHOUSE_URL" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_database_that_was_not_migrated_ends_the_start(shared_stores: Stores) -> None:
-    """The worker does not create tables by itself: it says what to run, for a missing database and a missing table."""
-    shared_stores.select("SELECT 1")
-    fetch(f"{shared_stores.clickhouse_url}/", data=b"CREATE DATABASE IF NOT EXISTS empty_one", method="POST")
-    for database in ("not_there", "empty_one"):
-        done = ingestor_command(
-            LECTR_REDIS_URL=shared_stores.redis_url, LECTR_CLICKHOUSE_URL=f"{shared_stores.clickhouse_url}/{database}"
-        )
-        assert done.returncode == 1, done.stderr
-        assert "run: python -m ingestor migrate" in done.stderr
-        assert "Traceback" not in done.stderr
+@pytest.mark.parametrize("database", ["not_there", "empty_one"])
+def test_tables_are_waited_for(shared_stores: Stores, tmp_path: Path, database: str) -> None:
+    """The worker makes no tables: it says what to run, for a missing database and a missing table, and goes on then."""
+    if database == "empty_one":
+        fetch(f"{shared_stores.clickhouse_url}/", data=b"CREATE DATABASE IF NOT EXISTS empty_one", method="POST")
+    url = f"{shared_stores.clickhouse_url}/{database}"
+    part = Ingestor(tmp_path, shared_stores.redis_url, shared_stores.clickhouse_url, LECTR_CLICKHOUSE_URL=url)
+    with running(part):
+        wait_until(lambda: "run: python -m ingestor migrate" in part.output)
+        assert "Traceback" not in part.output
+        assert "working, ops listening" not in part.output
+        assert ingestor_command("migrate", LECTR_CLICKHOUSE_URL=url).returncode == 0
+        part.wait()
 
 
 def subclasses(kind: type[BaseException]) -> Iterator[type[BaseException]]:

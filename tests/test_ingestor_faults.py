@@ -15,7 +15,7 @@ from shared.event import Event
 from shared.stream import encode_event, encode_frame
 from tests.ingestor_crash import STEPS
 from tests.ingestor_process import Stores, event, metric, readiness, serving, some_events, stores
-from tests.parts import Ingestor, fetch, running, wait_until
+from tests.parts import Ingestor, fetch, free_port, running, wait_until
 
 QUICK = {"LECTR_LEASE_MS": "1000", "LECTR_BATCH_MAX_AGE_MS": "50"}
 
@@ -167,7 +167,11 @@ def test_both_down_at_the_start(own: Stores) -> None:
     """An ingestor that starts before its stores waits for them."""
     own.clickhouse.kill()
     own.redis.kill()
-    with serving(own.ingestor(**QUICK)) as part:
+    ops_url = f"127.0.0.1:{free_port()}"
+    part = own.ingestor(**QUICK, LECTR_OPS_LISTEN=ops_url)
+    part.ops_url = f"http://{ops_url}"
+    with running(part):
+        wait_until(lambda: "LECTR_CLICKHOUSE_URL" in part.output)
         assert readiness(part)[0] == 503
         own.restart_redis()
         own.restart_clickhouse()

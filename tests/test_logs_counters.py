@@ -217,7 +217,9 @@ def test_no_label_is_a_value_that_clients_make() -> None:
         ast.unparse(call)
         for path in [*(ROOT / "gateway").rglob("*.py"), *(ROOT / "ingestor").rglob("*.py")]
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(call, ast.Call) and ast.unparse(call.func).startswith("counters.") and ".labels" in ast.unparse(call.func)
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func).startswith("counters.")
+        and ".labels" in ast.unparse(call.func)
         if {
             part.attr if isinstance(part, ast.Attribute) else part.id
             for argument in call.args

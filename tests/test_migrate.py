@@ -173,9 +173,9 @@ def test_the_command_says_what_it_did(engine: str) -> None:
 
 
 def test_the_command_fails_clearly_without_clickhouse() -> None:
-    """Exit code 1 and one line that names the setting's address, without the password."""
+    """Exit code 2 and one line that names the setting's address, without the password."""
     done = run_migrate(LECTR_CLICKHOUSE_URL=f"http://user:hidden-word@127.0.0.1:{free_port()}/lectr")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "http://***@127.0.0.1" in done.stderr
     assert "hidden-word" not in done.stderr + done.stdout
     assert "Traceback" not in done.stderr

@@ -26,14 +26,14 @@ def find_server() -> str:
 
 
 def server_command(binary: str, *, port: int, data_dir: Path) -> list[str]:
-    """Durable as the delivery guarantee needs it: an append-only file, and nothing ever evicted."""
+    """Durable as the delivery guarantee needs it: what was answered is in the file, and nothing is evicted."""
     return [
         binary,
         *("--bind", "127.0.0.1"),
         *("--port", str(port)),
         *("--dir", str(data_dir)),
         *("--appendonly", "yes"),
-        *("--appendfsync", "everysec"),
+        *("--appendfsync", "always"),
         *("--maxmemory-policy", "noeviction"),
         *("--save", ""),
         *("--daemonize", "no"),

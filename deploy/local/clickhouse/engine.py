@@ -120,7 +120,7 @@ class Engine:
         native: Any = chdb._chdb  # noqa: SLF001 - the wrapper does not pass it on
         native.set_signal_handlers_enabled(0)
         try:
-            root = Connection(chdb.connect(_CONNECT))
+            root = Connection(chdb.connect(_CONNECT))  # type: ignore[no-untyped-call] # chdb leaves it untyped
         except RuntimeError as error:
             raise EngineUnavailable(
                 f"the engine cannot open {data_dir}: {faults.from_engine(str(error)).message}"
@@ -177,9 +177,11 @@ def _replace_default_database(root: Connection) -> None:
     The engine starts with an overlay of the directory tree and the stored database. Detaching it touches no data.
     """
     root.query("DETACH DATABASE default")
-    if Path("engine/metadata/default.sql").exists():
+    if Path("engine/metadata/default").exists():
         root.query("ATTACH DATABASE default")
     else:
+        # It never held a table; the engine cannot attach such a one again (error 49).
+        Path("engine/metadata/default.sql").unlink(missing_ok=True)
         root.query("CREATE DATABASE default ENGINE = Atomic")
 
 
