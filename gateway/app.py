@@ -40,7 +40,7 @@ async def _run(settings: Settings) -> None:
             instance=settings.instance,
             partitions=settings.stream_partitions,
             interval_ms=settings.flush_interval_ms,
-            capacity_events=settings.event_buffer_events,
+            capacity_bytes=settings.event_buffer_bytes,
         )
         upstream = await parts.enter_async_context(
             Upstream(

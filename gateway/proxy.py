@@ -7,6 +7,7 @@ disk.
 import asyncio
 import traceback
 from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -14,7 +15,7 @@ from aiohttp import web
 from gateway import faults
 from gateway.auth import authenticate, require_enabled
 from gateway.body import Body, read_body
-from gateway.detection import detect, has_google_key
+from gateway.detection import MARK_HEADER_INVALID, detect, has_google_key
 from gateway.exchange import Exchange
 from gateway.headers import check_head, clean_value, retry_count_of, sdk_of, upstream_headers
 from gateway.providers import Catalogue
@@ -32,6 +33,8 @@ from shared.event import UNTAGGED
 from shared.logs import get_log
 from shared.registry import Org
 from shared.stream import encode_event
+
+_LOG_INTERVAL_NS: Final = 1_000_000_000
 
 
 class Proxy:
@@ -60,6 +63,7 @@ class Proxy:
         self._none_running = asyncio.Event()
         self._none_running.set()
         self._cut = False
+        self._header_invalid_said_ns = -_LOG_INTERVAL_NS
         self.draining = False
 
     @property
@@ -168,8 +172,8 @@ class Proxy:
         )
         exchange.provider, exchange.provider_source = found.provider, found.provider_source
         exchange.marks.extend(found.marks)
-        if "provider_header_invalid" in found.marks:
-            self._log.warning("provider_header_invalid", org=org.org)
+        if MARK_HEADER_INVALID in found.marks:
+            self._say_header_invalid(org)
         if found.provider == "azure" and org.azure is None:
             raise faults.AzureConfigMissing(
                 f"organisation {org.org} has no Azure endpoint; set one with: azure set {org.org} --endpoint https://…"
@@ -187,6 +191,13 @@ class Proxy:
                 "no provider has this path; use /v1/… or a provider SDK's own path, and base_url '<gateway>/v1'"
             )
         return url
+
+    def _say_header_invalid(self, org: Org) -> None:
+        """Log it, at most once a second: a client with a wrong setting sends it with every request."""
+        now_ns = monotonic_ns()
+        if now_ns - self._header_invalid_said_ns >= _LOG_INTERVAL_NS:
+            self._header_invalid_said_ns = now_ns
+            self._log.warning("provider_header_invalid", org=org.org, fix="X-Lectr-Provider: one of the five providers")
 
     def _cancelled(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         """The client left, or a drain ran out of patience: then what has no head yet gets one that says so."""

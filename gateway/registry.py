@@ -15,7 +15,6 @@ import msgspec
 import redis.asyncio
 import redis.backoff
 from redis.asyncio.retry import Retry
-from redis.exceptions import RedisError
 
 from shared import counters
 from shared.environment import SecretUrl, SettingsFault
@@ -149,7 +148,7 @@ class Registry:
                     while True:
                         await self._poll()
                         await self._listen(changes)
-            except (RedisError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever stands in the way: counted, said, and tried again
                 counters.registry_refreshes.labels("failed").inc()
                 if not self.redis_failing:
                     self._log.warning(

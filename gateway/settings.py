@@ -48,8 +48,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Must be the same in every gateway and ingestor."""
     flush_interval_ms: Annotated[int, Meta(ge=1, le=10_000)] = 20
     """How long events gather for a frame; below 50 events a frame costs Redis more than it saves."""
-    event_buffer_events: Annotated[int, Meta(ge=1_000, le=50_000_000)] = 500_000
-    """Events kept in memory while Redis is away (about 0.5 KiB each); what comes after is dropped and counted."""
+    event_buffer_bytes: Annotated[int, Meta(ge=_MIB, le=64 * 1024 * _MIB)] = 256 * _MIB
+    """Encoded events (about 150 bytes each) kept while Redis is away; what comes after is dropped and counted."""
 
 
 def load_settings() -> Settings:

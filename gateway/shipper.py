@@ -15,7 +15,6 @@ from typing import Final
 import redis.asyncio
 import redis.backoff
 from redis.asyncio.retry import Retry
-from redis.exceptions import RedisError
 
 from shared import counters
 from shared.environment import SecretUrl
@@ -43,13 +42,14 @@ class Shipper:
         instance: str,
         partitions: int,
         interval_ms: int,
-        capacity_events: int,
+        capacity_bytes: int,
     ) -> None:
         self.source = source
         self._instance = instance
         self._partition = partition_of(source, partitions)
         self._interval_s = interval_ms / 1000
-        self._capacity_events = capacity_events
+        self._capacity_bytes = capacity_bytes
+        self._waiting_bytes = 0
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._next_seq = 0
         self._stopping = False
@@ -81,10 +81,11 @@ class Shipper:
     def add(self, event: bytes) -> None:
         """Take the event that carries `next_seq`. Never waits, never raises."""
         seq, self._next_seq = self._next_seq, self._next_seq + 1
-        if len(self._waiting) >= self._capacity_events:
+        if self._waiting_bytes + len(event) > self._capacity_bytes:
             counters.events_dropped.labels("buffer_full").inc()
             return
         self._waiting.append((seq, event))
+        self._waiting_bytes += len(event)
         counters.events_buffered.set(len(self._waiting))
 
     def start(self) -> None:
@@ -124,7 +125,7 @@ class Shipper:
         while True:
             try:
                 await self._push(keys=[self._partition.stream, self._partition.accepted], args=args)
-            except (RedisError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever stands in the way: counted, said, and tried again
                 reason = type(error).__name__
                 counters.push_retries.labels(reason).inc()
                 if not self.redis_failing:
@@ -137,8 +138,9 @@ class Shipper:
         if self.redis_failing:
             self._log.info("redis_available", waiting_events=len(self._waiting))
             self.redis_failing = False
-        for _ in events:
+        for event in events:
             self._waiting.popleft()
+            self._waiting_bytes -= len(event)
         counters.events_sent.inc(len(events))
         counters.events_buffered.set(len(self._waiting))
 

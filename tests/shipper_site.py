@@ -39,14 +39,14 @@ class Store:
             client.config_set("appendfsync", "always")
 
 
-def shipper(url: str, *, capacity_events: int = 100_000, interval_ms: int = 1, partitions: int = 1) -> Shipper:
+def shipper(url: str, *, capacity_bytes: int = 64 << 20, interval_ms: int = 1, partitions: int = 1) -> Shipper:
     return Shipper(
         SecretUrl(url),
         source=new_source(),
         instance="gw-test",
         partitions=partitions,
         interval_ms=interval_ms,
-        capacity_events=capacity_events,
+        capacity_bytes=capacity_bytes,
     )
 
 
