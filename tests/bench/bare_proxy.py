@@ -12,7 +12,9 @@ async def serve(base: str) -> None:
     async with aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            async with session.request(request.method, base + request.path, data=await request.read()) as answer:
+            passed = {name: request.headers[name] for name in ("Authorization", "Content-Type")}
+            body = await request.read()
+            async with session.request(request.method, base + request.path, data=body, headers=passed) as answer:
                 response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
                 await response.prepare(request)
                 async for chunk in answer.content.iter_any():
