@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.lectr import Lectr, start_lectr
+from tests.mock_process import MockProcess
 from tests.parts import Gateway, running, start_clickhouse, start_redis
 
 
@@ -31,6 +32,19 @@ def lectr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lectr]:
     """Everything: real Redis and ClickHouse, mock providers, a gateway and an ingestor, and one organisation."""
     with start_lectr(tmp_path_factory.mktemp("lectr")) as running_lectr:
         yield running_lectr
+
+
+@pytest.fixture
+def mock(lectr: Lectr) -> MockProcess:
+    """The mock providers behind the shared installation, without orders or records of earlier tests."""
+    lectr.mock.reset()
+    return lectr.mock
+
+
+@pytest.fixture
+def feature(request: pytest.FixtureRequest) -> str:
+    """A feature name of the test's own, by which it finds its rows."""
+    return f"{request.path.stem}-{request.node.name}"
 
 
 @pytest.fixture

@@ -60,6 +60,12 @@ class Lectr:
         assert len(rows) == 1, rows
         return rows[0]
 
+    def row_of(self, feature: str, **expected: Any) -> dict[str, Any]:
+        """The feature's one row, checked."""
+        row = self.row(f"feature = {quoted(feature)}")
+        assert {name: row[name] for name in expected} == expected
+        return row
+
     def post(self, path: str, body: Any, **headers: str) -> tuple[int, bytes]:
         """One JSON request through the gateway, with the organisation's key unless given."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}

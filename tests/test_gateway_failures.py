@@ -8,28 +8,11 @@ from typing import Any
 import pytest
 
 from tests.canaries import provider_key
-from tests.lectr import Lectr, chat, quoted
+from tests.lectr import Lectr, chat
 from tests.mock_process import MockProcess
 from tests.parts import Gateway, fetch, free_port, upstreams_of, wait_until
 
 KEY = provider_key("failures")
-
-
-@pytest.fixture
-def mock(lectr: Lectr) -> MockProcess:
-    lectr.mock.reset()
-    return lectr.mock
-
-
-@pytest.fixture
-def feature(request: pytest.FixtureRequest) -> str:
-    return f"failures-{request.node.name}"
-
-
-def row(lectr: Lectr, feature: str, **expected: Any) -> dict[str, Any]:
-    found = lectr.row(f"feature = {quoted(feature)}")
-    assert {name: found[name] for name in expected} == expected
-    return found
 
 
 def ask(
@@ -50,7 +33,7 @@ def test_unreachable_provider(lectr: Lectr, own_gateway: Any, feature: str) -> N
     gateway = own_gateway({"LECTR_UPSTREAM_OPENAI": f"http://127.0.0.1:{free_port()}/v1"})
     status, document = ask(gateway, lectr, feature)
     assert (status, document["error"]["code"]) == (502, "provider_unreachable")
-    row(lectr, feature, status=502, error_category="connection", error_source="gateway")
+    lectr.row_of(feature, status=502, error_category="connection", error_source="gateway")
 
 
 def test_provider_that_drops_the_connection(lectr: Lectr, mock: MockProcess, feature: str) -> None:
@@ -67,7 +50,7 @@ def test_silent_provider(lectr: Lectr, mock: MockProcess, own_gateway: Any, feat
     gateway = own_gateway(upstreams_of(mock.url), LECTR_FIRST_BYTE_TIMEOUT_S="0.3")
     status, document = ask(gateway, lectr, feature)
     assert (status, document["error"]["code"]) == (504, "provider_timeout")
-    row(lectr, feature, status=504, error_category="timeout", error_source="gateway")
+    lectr.row_of(feature, status=504, error_category="timeout", error_source="gateway")
 
 
 def test_stalled_stream(lectr: Lectr, mock: MockProcess, own_gateway: Any, feature: str) -> None:
@@ -76,7 +59,7 @@ def test_stalled_stream(lectr: Lectr, mock: MockProcess, own_gateway: Any, featu
     gateway = own_gateway(upstreams_of(mock.url), LECTR_IDLE_TIMEOUT_S="0.3")
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
         ask(gateway, lectr, feature, stream=True)
-    row(lectr, feature, status=200, error_category="timeout", error_source="provider")
+    lectr.row_of(feature, status=200, error_category="timeout", error_source="provider")
 
 
 def test_drain_lets_streams_finish(lectr: Lectr, mock: MockProcess, own_gateway: Any, feature: str) -> None:
@@ -100,7 +83,7 @@ def test_drain_lets_streams_finish(lectr: Lectr, mock: MockProcess, own_gateway:
     status, body = results[0]
     assert status == 200
     assert body.endswith(b"data: [DONE]\n\n")
-    row(lectr, feature, status=200, error_category="")
+    lectr.row_of(feature, status=200, error_category="")
 
 
 def test_drain_has_a_limit(lectr: Lectr, mock: MockProcess, own_gateway: Any, feature: str) -> None:
@@ -115,7 +98,7 @@ def test_drain_has_a_limit(lectr: Lectr, mock: MockProcess, own_gateway: Any, fe
     client.join(30)
     status, document = results[0]
     assert (status, document["error"]["code"]) == (503, "gateway_draining")
-    row(lectr, feature, status=503, error_category="gateway_draining", error_source="gateway")
+    lectr.row_of(feature, status=503, error_category="gateway_draining", error_source="gateway")
 
 
 def fetch_or_none(url: str) -> int | None:

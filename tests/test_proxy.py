@@ -10,29 +10,12 @@ from typing import Any
 import pytest
 
 from tests.canaries import PROMPT, QUERY_SECRET, provider_key
-from tests.lectr import Lectr, chat, quoted
+from tests.lectr import Lectr, chat
 from tests.mock_process import MockProcess
 from tests.parts import admin, fetch, wait_until
 from tests.raw_http import connect, head, read_all, read_until
 
 KEY = provider_key("proxy")
-
-
-@pytest.fixture
-def mock(lectr: Lectr) -> MockProcess:
-    lectr.mock.reset()
-    return lectr.mock
-
-
-@pytest.fixture
-def feature(request: pytest.FixtureRequest) -> str:
-    return f"proxy-{request.node.name}"
-
-
-def row(lectr: Lectr, feature: str, **expected: Any) -> dict[str, Any]:
-    found = lectr.row(f"feature = {quoted(feature)}")
-    assert {name: found[name] for name in expected} == expected
-    return found
 
 
 ANSWER = (
@@ -72,7 +55,7 @@ def test_answer_is_the_providers_byte_for_byte(lectr: Lectr, own_gateway: Any, f
         assert received == RELAYED + BODY
         gateway.terminate()
         provider.join(10)
-    row(lectr, feature, status=418, error_source="provider", provider_request_id="req_1", response_bytes=11)
+    lectr.row_of(feature, status=418, error_source="provider", provider_request_id="req_1", response_bytes=11)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
@@ -96,7 +79,7 @@ def test_encoded_answers_stay_encoded_and_are_metered(
     assert answer.getheader("Content-Encoding") == encoding
     assert b"choices" not in answer.read()
     connection.close()
-    found = row(lectr, feature, usage_source="provider", status=200)
+    found = lectr.row_of(feature, usage_source="provider", status=200)
     assert found["input_tokens"] > 0
     assert found["output_tokens"] > 0
 
@@ -119,7 +102,7 @@ def test_client_that_leaves_cancels_the_provider(lectr: Lectr, mock: MockProcess
         client.sendall(head(lectr, feature, length=len(body)) + body)
         read_until(client, b"data: ")
     mock.wait_for(lambda records: bool(records) and records[-1]["cancelled"])
-    found = row(lectr, feature, status=200, error_category="client_disconnect", error_source="client")
+    found = lectr.row_of(feature, status=200, error_category="client_disconnect", error_source="client")
     assert found["usage_source"] == "estimated"
 
 
@@ -131,7 +114,7 @@ def test_client_that_leaves_before_the_answer(lectr: Lectr, mock: MockProcess, f
         client.sendall(head(lectr, feature, length=len(body)) + body)
         mock.wait_for(lambda records: len(records) == 1)
     mock.wait_for(lambda records: records[-1]["cancelled"])
-    row(lectr, feature, status=499, error_category="client_disconnect", error_source="client")
+    lectr.row_of(feature, status=499, error_category="client_disconnect", error_source="client")
 
 
 def test_cut_answer_is_a_cut_connection(lectr: Lectr, mock: MockProcess, feature: str) -> None:
@@ -146,7 +129,7 @@ def test_cut_answer_is_a_cut_connection(lectr: Lectr, mock: MockProcess, feature
         except ConnectionResetError:
             received += b""
     assert not received.endswith(b"0\r\n\r\n")
-    row(lectr, feature, status=200, error_category="stream_truncated", error_source="provider")
+    lectr.row_of(feature, status=200, error_category="stream_truncated", error_source="provider")
 
 
 def test_error_inside_a_stream_is_seen(lectr: Lectr, mock: MockProcess, feature: str) -> None:
@@ -154,7 +137,7 @@ def test_error_inside_a_stream_is_seen(lectr: Lectr, mock: MockProcess, feature:
     mock.behave(error_event_after=3)
     status, _ = lectr.post("/v1/chat/completions", chat(stream=True), X_Lectr_Feature=feature)
     assert status == 200
-    found = row(lectr, feature, status=200, error_source="provider")
+    found = lectr.row_of(feature, status=200, error_source="provider")
     assert found["error_category"]
 
 
@@ -168,7 +151,7 @@ def test_body_over_the_limit(lectr: Lectr, mock: MockProcess, feature: str, path
     assert document["error"]["code"] == "request_too_large"
     assert "LECTR_MAX_BODY_BYTES" in document["error"]["message"]
     assert mock.requests() == []
-    row(lectr, feature, status=413, error_source="client")
+    lectr.row_of(feature, status=413, error_source="client")
 
 
 def send_until(client: socket.socket, piece: bytes, end: float) -> None:
@@ -185,7 +168,7 @@ def test_chunked_body_over_the_limit_is_cut_off(lectr: Lectr, mock: MockProcess,
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
             send_until(client, piece, end)
     assert mock.requests() == []
-    row(lectr, feature, status=413)
+    lectr.row_of(feature, status=413)
 
 
 def test_body_just_below_the_limit_is_served(lectr: Lectr, mock: MockProcess, feature: str) -> None:
@@ -195,7 +178,7 @@ def test_body_just_below_the_limit_is_served(lectr: Lectr, mock: MockProcess, fe
     assert lectr.post("/v1/chat/completions", body, X_Lectr_Feature=feature)[0] == 200
     record = mock.requests()[-1]
     assert (record["provider"], record["body_bytes"]) == ("anthropic", 2 << 20)
-    row(lectr, feature, model_requested="claude-sonnet-4-5", request_bytes=2 << 20)
+    lectr.row_of(feature, model_requested="claude-sonnet-4-5", request_bytes=2 << 20)
 
 
 def test_expect_continue_is_answered(lectr: Lectr, mock: MockProcess, feature: str) -> None:
@@ -251,7 +234,7 @@ def test_query_and_escapes_are_kept_and_the_key_in_them_is_not_stored(
         f"{lectr.url}{target}", headers={"X-Lectr-Key": lectr.key, "X-Lectr-Feature": feature, "anthropic-version": "1"}
     )
     assert mock.requests()[-1]["path"] == "/anthropic" + target
-    assert row(lectr, feature)["endpoint"] == "/v1/models/openai%2Fgpt%20x"
+    assert lectr.row_of(feature)["endpoint"] == "/v1/models/openai%2Fgpt%20x"
 
 
 @pytest.mark.parametrize("path", ["/", "/admin", "/v2/chat/completions", "/metrics", "/healthz"])
@@ -289,7 +272,7 @@ def test_websocket_upgrade_is_refused_with_plain_http(lectr: Lectr, mock: MockPr
         answer = read_until(client, b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 501 ")
     assert mock.requests() == []
-    row(lectr, feature, status=501)
+    lectr.row_of(feature, status=501)
 
 
 @pytest.mark.parametrize(
@@ -335,4 +318,4 @@ def test_large_upload_streams_through(lectr: Lectr, mock: MockProcess, feature: 
     assert status == 200, answer
     record = mock.requests()[-1]
     assert (record["provider"], record["body_bytes"]) == ("groq", len(body))
-    row(lectr, feature, provider="groq", model_requested="whisper-large-v3", request_bytes=len(body))
+    lectr.row_of(feature, provider="groq", model_requested="whisper-large-v3", request_bytes=len(body))

@@ -21,18 +21,6 @@ TEXT = f"{PROMPT}: what is quartz, façade and 東京?"
 
 
 @pytest.fixture
-def feature(request: pytest.FixtureRequest) -> str:
-    """A feature name of the test's own, by which it finds its rows."""
-    return f"sdk-{request.node.name}"
-
-
-@pytest.fixture
-def mock(lectr: Lectr) -> MockProcess:
-    lectr.mock.reset()
-    return lectr.mock
-
-
-@pytest.fixture
 def tags(lectr: Lectr, feature: str) -> dict[str, str]:
     return {"X-Lectr-Key": lectr.key, "X-Lectr-Feature": feature}
 
@@ -41,13 +29,6 @@ def tags(lectr: Lectr, feature: str) -> dict[str, str]:
 def openai_client(lectr: Lectr, tags: dict[str, str]) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{lectr.url}/v1", api_key=KEY, default_headers=tags, max_retries=0) as client:
         yield client
-
-
-def row_of(lectr: Lectr, feature: str, **expected: Any) -> dict[str, Any]:
-    """The feature's one row, checked."""
-    row = lectr.row(f"feature = {quoted(feature)}")
-    assert {name: row[name] for name in expected} == expected
-    return row
 
 
 def received(mock: MockProcess) -> tuple[str, dict[str, str]]:
@@ -70,8 +51,7 @@ def test_openai_chat(lectr: Lectr, mock: MockProcess, openai_client: openai.Open
     assert path == "/openai/v1/chat/completions"
     assert fields["authorization"] == f"Bearer {KEY}"
     counts = expected(mock, "gpt-5")
-    row = row_of(
-        lectr,
+    row = lectr.row_of(
         feature,
         provider="openai",
         endpoint="/v1/chat/completions",
@@ -106,7 +86,7 @@ def test_openai_chat_stream(
     )
     text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
     assert text.startswith(ANSWER_MARKER)
-    row = row_of(lectr, feature, streaming=True, usage_source=source, model_actual="gpt-4o-2024-08-06", status=200)
+    row = lectr.row_of(feature, streaming=True, usage_source=source, model_actual="gpt-4o-2024-08-06", status=200)
     counts = expected(mock, "gpt-4o")
     if include_usage:
         assert (row["input_tokens"], row["output_tokens"]) == (counts.input_tokens, counts.output_tokens)
@@ -135,8 +115,7 @@ def test_openai_responses_stream(lectr: Lectr, mock: MockProcess, openai_client:
     events = list(openai_client.responses.create(model="gpt-4o", input=TEXT, stream=True))
     assert events[-1].type == "response.completed"
     counts = expected(mock, "gpt-4o")
-    row_of(
-        lectr,
+    lectr.row_of(
         feature,
         streaming=True,
         usage_source="provider",
@@ -150,7 +129,7 @@ def test_openai_embeddings(lectr: Lectr, mock: MockProcess, openai_client: opena
     answer = openai_client.embeddings.create(model="text-embedding-3-small", input=["a", TEXT])
     assert len(answer.data) == 2
     counts = expected(mock, "text-embedding-3-small")
-    row = row_of(lectr, feature, input_tokens=counts.input_tokens, output_tokens=0, usage_source="provider")
+    row = lectr.row_of(feature, input_tokens=counts.input_tokens, output_tokens=0, usage_source="provider")
     assert received(mock)[0] == "/openai/v1/embeddings"
     assert float(row["cost"]) > 0
 
@@ -164,8 +143,7 @@ def test_openai_transcription(lectr: Lectr, mock: MockProcess, openai_client: op
     assert last["path"] == "/openai/v1/audio/transcriptions"
     assert last["body_bytes"] > len(file[1])
     counts = count_audio(len(file[1]))
-    row_of(
-        lectr,
+    lectr.row_of(
         feature,
         provider="openai",
         provider_source="model",
@@ -221,7 +199,7 @@ def test_openai_client_to_azure_by_header(
     assert path == "/azure/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
     assert fields["api-key"] == KEY
     assert "authorization" not in fields
-    row_of(lectr, feature, provider="azure", provider_source="header", status=200)
+    lectr.row_of(feature, provider="azure", provider_source="header", status=200)
 
 
 def test_anthropic(lectr: Lectr, mock: MockProcess, tags: dict[str, str], feature: str) -> None:
