@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shared.environment import SecretUrl, check_url, read_settings
+from shared.environment import SecretUrl, check_redis_url, read_settings
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,5 +14,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def load_settings() -> Settings:
     """Read and check the environment; raises SettingsFault naming the variable."""
     settings = read_settings(Settings)
-    check_url(settings.redis_url.reveal(), "LECTR_REDIS_URL", frozenset({"redis", "rediss", "unix"}))
+    check_redis_url(settings.redis_url)
     return settings

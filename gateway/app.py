@@ -58,6 +58,7 @@ async def _run(settings: Settings) -> None:
             bases=upstream_bases(settings),
             max_body_bytes=settings.max_body_bytes,
             max_file_body_bytes=settings.max_file_body_bytes,
+            client_timeout_s=settings.client_timeout_s,
         )
         probes = _probes(registry, shipper, proxy)
         ops_address = await _serve_ops(parts, settings, probes)

@@ -76,6 +76,12 @@ class RequestTooLarge(Fault):
     status, code, category, source, closes = 413, "request_too_large", "invalid_request", "client", True
 
 
+class RequestTimeout(Fault):
+    """A body that stopped arriving."""
+
+    status, code, category, source, closes = 408, "request_timeout", "timeout", "client", True
+
+
 class ProviderUnreachable(Fault):
     """DNS, TCP or TLS failed, or the connection broke before the answer began."""
 
@@ -109,6 +115,7 @@ FAULTS: tuple[type[Fault], ...] = (
     UnknownPath,
     WebSocketRefused,
     RequestTooLarge,
+    RequestTimeout,
     ProviderUnreachable,
     GatewayDraining,
     ProviderTimeout,

@@ -112,6 +112,8 @@ def check_head(raw: RawHeaders) -> str | None:
         if lower in _SINGLE and seen.setdefault(lower, value) != value:
             return f"several different {lower.decode()} header fields"
         if lower == b"transfer-encoding":
+            if value.strip().lower() != b"chunked":
+                return "a transfer-encoding other than chunked"
             seen[lower] = value
     if b"transfer-encoding" in seen and b"content-length" in seen:
         return "both content-length and transfer-encoding"

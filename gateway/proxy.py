@@ -20,7 +20,7 @@ from gateway.exchange import Exchange
 from gateway.headers import check_head, clean_value, retry_count_of, sdk_of, upstream_headers
 from gateway.providers import Catalogue
 from gateway.registry import Directory
-from gateway.relay import relay
+from gateway.relay import break_off, relay
 from gateway.request_body import MARK_MODEL_TRUNCATED, model_in_path, path_streams
 from gateway.routes import request_target
 from gateway.server import fault_response
@@ -50,6 +50,7 @@ class Proxy:
         bases: Mapping[str, str],
         max_body_bytes: int,
         max_file_body_bytes: int,
+        client_timeout_s: float,
     ) -> None:
         self._directory = directory
         self._catalogue = catalogue
@@ -58,6 +59,7 @@ class Proxy:
         self._bases = bases
         self._max_body_bytes = max_body_bytes
         self._max_file_body_bytes = max_file_body_bytes
+        self._client_timeout_s = client_timeout_s
         self._log = get_log("proxy")
         self._running: set[asyncio.Task[object]] = set()
         self._none_running = asyncio.Event()
@@ -104,12 +106,12 @@ class Proxy:
             self._log.error("defect", error=type(error).__name__, place=_place(error))
             if exchange.status:
                 exchange.failed("server_error", "gateway")
-                _break_off(request)
+                break_off(request)
                 raise ConnectionResetError from None
             return _refuse(exchange, faults.GatewayDefect("the gateway failed; its log has the place"))
         finally:
-            self._record(exchange)
             self._running.discard(task)
+            self._record(exchange)
             if not self._running:
                 self._none_running.set()
             counters.open_requests.set(len(self._running))
@@ -124,7 +126,10 @@ class Proxy:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             raise faults.WebSocketRefused("WebSocket is not served by this gateway; use the HTTP endpoints")
         body = await read_body(
-            request, max_body_bytes=self._max_body_bytes, max_file_body_bytes=self._max_file_body_bytes
+            request,
+            max_body_bytes=self._max_body_bytes,
+            max_file_body_bytes=self._max_file_body_bytes,
+            silence_s=self._client_timeout_s,
         )
         exchange.request_bytes = body.held_bytes
         url = self._route(request, exchange, org, body)
@@ -139,7 +144,7 @@ class Proxy:
         try:
             answer = await self._upstream.open(request.method, url, headers, body.outgoing(exchange))
         except faults.ProviderUnreachable:
-            # A body over its limit breaks the upload from within; that is the client's fault, not the provider's.
+            # A body that is too long or breaks off ends the upload from within: not the provider's doing.
             if body.fault is not None:
                 raise body.fault from None
             raise
@@ -150,7 +155,10 @@ class Proxy:
             content_bytes=exchange.facts.content_bytes,
             message_count=exchange.facts.message_count,
         )
-        return await relay(request, answer, exchange, call, draining=self.draining)
+        try:
+            return await relay(request, answer, exchange, call, draining=self.draining)
+        finally:
+            answer.close()
 
     def _route(self, request: web.BaseRequest, exchange: Exchange, org: Org, body: Body) -> str:
         """Choose the provider; the URL to send to. Raises AzureConfigMissing, UnknownPath."""
@@ -207,7 +215,7 @@ class Proxy:
             raise asyncio.CancelledError
         exchange.error_category, exchange.error_source = "gateway_draining", "gateway"
         if exchange.status:
-            _break_off(request)
+            break_off(request)
             raise ConnectionResetError
         task = asyncio.current_task()
         if task is not None:
@@ -215,12 +223,21 @@ class Proxy:
         return _refuse(exchange, faults.GatewayDraining("the gateway is being restarted; try again"))
 
     def _record(self, exchange: Exchange) -> None:
+        """Count the exchange and hand its event on. A defect here costs the event, never the answer."""
         exchange.ended_ns = monotonic_ns()
         if exchange.provider:
             counters.requests.labels(exchange.provider, f"{exchange.status // 100}xx").inc()
             counters.request_seconds.observe((exchange.ended_ns - exchange.started_ns) / 1e9)
-        if exchange.org:
-            self._shipper.add(encode_event(exchange.event(self._shipper.next_seq)))
+        if not exchange.org:
+            return
+        try:
+            event = encode_event(exchange.event(self._shipper.next_seq))
+        except Exception as error:  # noqa: BLE001 - counted and logged; its number is used up, so the hole is seen
+            counters.events_dropped.labels("not_encodable").inc()
+            self._log.error("defect", error=type(error).__name__, place=_place(error))
+            self._shipper.skip()
+        else:
+            self._shipper.add(event)
 
     async def idle(self, timeout_s: float) -> bool:
         """Wait until nothing is being served; False if that takes longer."""
@@ -260,11 +277,6 @@ def _bounded(exchange: Exchange, field: str, value: str) -> str:
         exchange.marks.append(f"{field}_truncated")
         counters.values_cut.labels(field).inc()
     return stored
-
-
-def _break_off(request: web.BaseRequest) -> None:
-    if request.transport is not None:
-        request.transport.abort()
 
 
 def _place(error: BaseException) -> str:

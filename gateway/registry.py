@@ -123,7 +123,13 @@ class Registry:
 
     async def start(self) -> None:
         """Begin following; serves from the copy on disk at once if there is one."""
-        kept = await asyncio.to_thread(self._snapshot.load)
+        kept: list[Org] = []
+        try:
+            kept = await asyncio.to_thread(self._snapshot.load)
+        except SettingsFault as fault:
+            # Redis has it all; without Redis either, the gateway says that it is not ready.
+            counters.registry_bad_records.inc()
+            self._log.error("registry_copy_unreadable", reason=str(fault))
         if kept:
             await self._merge(kept)
             self.loaded.set()

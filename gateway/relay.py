@@ -4,7 +4,6 @@ Only hop-by-hop fields and the framing of our hop are ours. A chunk goes out bef
 breaks off, the client's connection is broken off too: never a clean end after a truncated answer.
 """
 
-import asyncio
 from typing import Final
 
 from aiohttp import HttpVersion11, web
@@ -57,6 +56,12 @@ class RelayedResponse(web.StreamResponse):
         return writer
 
 
+def break_off(request: web.BaseRequest) -> None:
+    """Cut the client's connection, so that it cannot take what it has for a whole answer."""
+    if request.transport is not None:
+        request.transport.abort()
+
+
 def _value(raw: RawHeaders, name: bytes) -> str:
     """First value of a header, empty if there is none."""
     return next((v.decode("latin-1") for n, v in raw if n.lower() == name), "")
@@ -76,7 +81,7 @@ async def relay(
     exchange.provider_request_id = request_id_of(
         (n.decode("latin-1"), v.decode("latin-1")) for n, v in answer.raw_headers
     )
-    meter = open_meter(call, answer.status, content_type, _value(answer.raw_headers, b"content-encoding"))
+    meter = _open(call, answer, content_type, exchange)
     response = RelayedResponse(answer.status, answer.reason, raw, close=draining)
     complete = False
     try:
@@ -96,16 +101,19 @@ async def relay(
     except ProviderTruncated as cut:
         counters.upstream_truncated.labels(exchange.provider).inc()
         exchange.failed("timeout" if isinstance(cut, ProviderStalled) else "stream_truncated", "provider")
-        if request.transport is not None:
-            request.transport.abort()
-        raise
-    except (ConnectionError, asyncio.CancelledError):
-        exchange.failed("client_disconnect", "client")
+        break_off(request)
         raise
     finally:
         _finish(meter, exchange, complete=complete)
-        answer.close()
     return response
+
+
+def _open(call: Call, answer: Answer, content_type: str, exchange: Exchange) -> Meter:
+    """The answer's meter; one that cannot be opened is replaced as in `_show`."""
+    try:
+        return open_meter(call, answer.status, content_type, _value(answer.raw_headers, b"content-encoding"))
+    except Exception:  # noqa: BLE001 - as in _show
+        return _replaced(exchange)
 
 
 def _show(meter: Meter, chunk: bytes, exchange: Exchange) -> Meter:
@@ -113,10 +121,14 @@ def _show(meter: Meter, chunk: bytes, exchange: Exchange) -> Meter:
     try:
         meter.feed(chunk)
     except Exception:  # noqa: BLE001 - counted; a defect of ours in a meter must not cut a client's answer
-        counters.meter_faults.labels(exchange.provider).inc()
-        exchange.marks.append("meter_failed")
-        return SilentMeter(has_content=True)
+        return _replaced(exchange)
     return meter
+
+
+def _replaced(exchange: Exchange) -> Meter:
+    counters.meter_faults.labels(exchange.provider).inc()
+    exchange.marks.append("meter_failed")
+    return SilentMeter(has_content=True)
 
 
 def _finish(meter: Meter, exchange: Exchange, *, complete: bool) -> None:

@@ -12,10 +12,7 @@ from urllib.parse import unquote
 import msgspec
 
 from gateway.headers import clean_value
-from gateway.multipart import ModelField, multipart_model
 from gateway.routes import GEMINI_VERBS, query_value
-
-__all__ = ["ModelField", "RequestFacts", "body_kind", "json_facts", "model_in_path", "multipart_model", "path_streams"]
 
 BodyKind = Literal["json", "multipart", "opaque"]
 

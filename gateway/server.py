@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web import RequestPayloadError
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from gateway.faults import Fault, InvalidRequest, error_body
+from gateway.faults import Fault, GatewayDefect, InvalidRequest, error_body
 from shared import counters
 
 _LONGEST_HEAD_LINE_BYTES: Final = 64 * 1024
@@ -17,6 +18,7 @@ _LINGER_S: Final = 2.0
 _IDLE_CLIENT_S: Final = 620.0
 """Longer than a load balancer's own idle limit (600 s in common ones): it must be the one that closes first."""
 _READ_BYTES: Final = 256 * 1024
+_SERVER_ERROR: Final = 500
 
 
 def fault_response(fault: Fault, path: str) -> web.Response:
@@ -33,6 +35,16 @@ def fault_response(fault: Fault, path: str) -> web.Response:
 
 
 class _Connection(RequestHandler):
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the client. A body whose chunking is malformed fails at once for whoever reads it."""
+        super().data_received(data)
+        request = self._current_request
+        if request is None or request.content.is_eof() or not self._messages:
+            return
+        # The parser reports the fault behind the request that is being served, which would wait for it for ever.
+        if isinstance(self._messages[-1][0], _ErrInfo):
+            request.content.set_exception(RequestPayloadError("malformed body"))
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -41,10 +53,16 @@ class _Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what aiohttp's parser refuses; its message may quote the request, so it is not passed on."""
-        del request, status, exc, message
-        response = fault_response(
-            InvalidRequest("malformed HTTP request: check the request line, the header fields and their sizes"), "/v1"
-        )
+        del exc, message
+        if request.writer.output_size > 0:
+            # A head was sent: whatever came now would stand in the middle of its body.
+            raise ConnectionResetError
+        if status >= _SERVER_ERROR:
+            counters.handler_faults.inc()
+            fault: Fault = GatewayDefect("the gateway failed")
+        else:
+            fault = InvalidRequest("malformed HTTP request: check the request line, the header fields and their sizes")
+        response = fault_response(fault, "/v1")
         response.force_close()
         return response
 

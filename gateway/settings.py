@@ -6,7 +6,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from shared.environment import SecretUrl, SettingsFault, check_url, parse_listen, read_settings
+from shared.environment import SecretUrl, SettingsFault, check_redis_url, check_url, parse_listen, read_settings
 from shared.logs import LogLevel
 
 _MIB: Final = 1024 * 1024
@@ -34,12 +34,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: Annotated[int, Meta(ge=1024, le=1024 * _MIB)] = 2 * _MIB
     """Largest JSON request body; it is held in memory to find the model in it."""
     max_file_body_bytes: Annotated[int, Meta(ge=1024, le=8 * 1024 * _MIB)] = 512 * _MIB
-    """Largest body that carries files (multipart, binary); it is streamed."""
+    """Largest body that carries files; streamed, after at most 32 MiB were held to find the model in a form."""
     connect_timeout_s: Annotated[float, Meta(gt=0, le=120)] = 10
     first_byte_timeout_s: Annotated[float, Meta(gt=0, le=7200)] = 600
     """The SDKs' own default patience; a reasoning model may think this long."""
     idle_timeout_s: Annotated[float, Meta(gt=0, le=7200)] = 900
     """Longest silence inside an answer; streams of ten idle minutes are seen in the wild."""
+    client_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 60
+    """Longest silence of a client inside its request body; each such upload holds memory and a connection."""
     drain_timeout_s: Annotated[float, Meta(ge=0, le=3600)] = 60
     """After SIGTERM, how long streams may take to finish."""
     registry_poll_s: Annotated[float, Meta(ge=0.1, le=30)] = 15
@@ -49,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     flush_interval_ms: Annotated[int, Meta(ge=1, le=10_000)] = 20
     """How long events gather for a frame; below 50 events a frame costs Redis more than it saves."""
     event_buffer_bytes: Annotated[int, Meta(ge=_MIB, le=64 * 1024 * _MIB)] = 256 * _MIB
-    """Encoded events (about 150 bytes each) kept while Redis is away; what comes after is dropped and counted."""
+    """Memory for events (about 300 bytes each) while Redis is away; what comes after is dropped and counted."""
 
 
 def load_settings() -> Settings:
@@ -57,7 +59,7 @@ def load_settings() -> Settings:
     settings = read_settings(Settings)
     parse_listen(settings.listen, "LECTR_LISTEN")
     parse_listen(settings.ops_listen, "LECTR_OPS_LISTEN")
-    check_url(settings.redis_url.reveal(), "LECTR_REDIS_URL", frozenset({"redis", "rediss", "unix"}))
+    check_redis_url(settings.redis_url)
     for provider, base in upstream_bases(settings).items():
         variable = f"LECTR_UPSTREAM_{provider.upper()}"
         check_url(base, variable, frozenset({"http", "https"}))

@@ -15,6 +15,7 @@ from typing import Final
 import redis.asyncio
 import redis.backoff
 from redis.asyncio.retry import Retry
+from redis.exceptions import RedisError
 
 from shared import counters
 from shared.environment import SecretUrl
@@ -24,6 +25,8 @@ from shared.stream import MAX_FRAME_EVENTS, encode_frame, partition_of
 _FIRST_BACKOFF_S: Final = 0.1
 _LONGEST_BACKOFF_S: Final = 5.0
 _SOCKET_TIMEOUT_S: Final = 5.0
+_OVERHEAD_BYTES: Final = 150
+"""What Python adds to each event in the buffer, measured."""
 
 
 def new_source() -> int:
@@ -81,12 +84,17 @@ class Shipper:
     def add(self, event: bytes) -> None:
         """Take the event that carries `next_seq`. Never waits, never raises."""
         seq, self._next_seq = self._next_seq, self._next_seq + 1
-        if self._waiting_bytes + len(event) > self._capacity_bytes:
+        size_bytes = len(event) + _OVERHEAD_BYTES
+        if self._waiting_bytes + size_bytes > self._capacity_bytes:
             counters.events_dropped.labels("buffer_full").inc()
             return
         self._waiting.append((seq, event))
-        self._waiting_bytes += len(event)
+        self._waiting_bytes += size_bytes
         counters.events_buffered.set(len(self._waiting))
+
+    def skip(self) -> None:
+        """Use up `next_seq` for an event that could not be made."""
+        self._next_seq += 1
 
     def start(self) -> None:
         """Begin shipping; `close` ends it."""
@@ -129,7 +137,8 @@ class Shipper:
                 reason = type(error).__name__
                 counters.push_retries.labels(reason).inc()
                 if not self.redis_failing:
-                    self._log.warning("redis_unavailable", error=reason, waiting_events=len(self._waiting))
+                    what = "redis_unavailable" if isinstance(error, (RedisError, OSError)) else "defect"
+                    self._log.warning(what, error=reason, waiting_events=len(self._waiting))
                 self.redis_failing = True
                 await asyncio.sleep(backoff_s * (0.5 + secrets.randbelow(1000) / 1000))
                 backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
@@ -140,7 +149,7 @@ class Shipper:
             self.redis_failing = False
         for event in events:
             self._waiting.popleft()
-            self._waiting_bytes -= len(event)
+            self._waiting_bytes -= len(event) + _OVERHEAD_BYTES
         counters.events_sent.inc(len(events))
         counters.events_buffered.set(len(self._waiting))
 

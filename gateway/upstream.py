@@ -4,6 +4,7 @@ The interface is narrow on purpose (`Upstream.open`, `Answer`): it says what a t
 client leaks through it. Never follows a redirect, never retries, never decodes a body, keeps no cookies.
 """
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, Self
@@ -28,11 +29,26 @@ class Answer:
 
     def __init__(self, response: aiohttp.ClientResponse, idle_timeout_s: float) -> None:
         self._response = response
+        self._closed: asyncio.Future[None] | None = None
         self.status = response.status
         self.reason = response.reason or ""
         self.raw_headers: RawHeaders = response.raw_headers
-        if response.connection is not None and response.connection.protocol is not None:
-            response.connection.protocol.read_timeout = idle_timeout_s
+        protocol = response.connection.protocol if response.connection is not None else None
+        if protocol is not None:
+            protocol.read_timeout = idle_timeout_s
+            # Setting it does not start it anew: the first silence after the head counts too.
+            protocol.start_timeout()
+            self._closed = protocol.closed
+        if self._closed is not None:
+            # A body with malformed chunking closes the connection, but nobody tells its reader.
+            self._closed.add_done_callback(self._connection_closed)
+            # Kept on the connection, once: what it ended with counts as seen.
+            self._closed.remove_done_callback(_seen)
+            self._closed.add_done_callback(_seen)
+
+    def _connection_closed(self, _closed: object) -> None:
+        if not self._response.content.is_eof():
+            self._response.content.set_exception(aiohttp.ClientPayloadError("the connection closed inside the body"))
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises ProviderTruncated, ProviderStalled."""
@@ -46,6 +62,8 @@ class Answer:
 
     def close(self) -> None:
         """Give the connection back if the answer was read to its end; otherwise cut it, so the provider stops."""
+        if self._closed is not None:
+            self._closed.remove_done_callback(self._connection_closed)
         self._response.close()
 
 
@@ -78,6 +96,8 @@ class Upstream:
             max_line_size=_LONGEST_HEAD_LINE_BYTES,
             max_field_size=_LONGEST_HEAD_LINE_BYTES,
         )
+        # aiohttp would send GET, PUT and DELETE again by itself when a connection breaks.
+        self._session._retry_connection = False  # noqa: SLF001 - there is no public switch
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -85,7 +105,7 @@ class Upstream:
             await self._session.close()
 
     async def open(
-        self, method: str, url: str, headers: RawHeaders, body: bytes | AsyncIterator[bytes] | None
+        self, method: str, url: str, headers: RawHeaders, body: bytearray | AsyncIterator[bytes | bytearray] | None
     ) -> Answer:
         """Send a request and wait for the head of its answer.
 
@@ -117,6 +137,11 @@ class Upstream:
         except (aiohttp.ClientError, OSError) as error:
             raise ProviderUnreachable(f"the connection broke before an answer ({type(error).__name__})") from None
         return Answer(response, self._idle_timeout_s)
+
+
+def _seen(closed: asyncio.Future[None]) -> None:
+    if not closed.cancelled():
+        closed.exception()
 
 
 def _cause(error: aiohttp.ClientConnectorError) -> str:

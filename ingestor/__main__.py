@@ -47,6 +47,8 @@ def main(context: click.Context, *, print_settings: bool, migrate_first: bool) -
     except IngestorFault as fault:
         get_log("app").error("cannot start", fault=fault.label, detail=str(fault))
         raise CannotRun(f"LECTR_CLICKHOUSE_URL={fault}") from None
+    except SettingsFault as fault:
+        raise CannotRun(str(fault)) from None
     except OSError as error:
         raise CannotRun(f"LECTR_OPS_LISTEN={settings.ops_listen}: {error.strerror or error}") from None
 

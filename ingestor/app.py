@@ -86,7 +86,7 @@ async def _reach(address: ClickHouseAddress, health: Health, stopping: asyncio.E
     """Connect and wait for the tables, for as long as it takes; None when stopped meanwhile."""
     pause_s = FIRST_PAUSE_S
     while not stopping.is_set():
-        health.beat()
+        health.beat("start")
         try:
             clickhouse = await ClickHouse.connect(address)
             await clickhouse.check_schema()

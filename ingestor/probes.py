@@ -32,17 +32,17 @@ class Health:
         """What keeps a part from working right now."""
         self.partitions: dict[int, str] = {}
         """Per partition: owner or standby."""
-        self._progress_s = time.monotonic()
+        self._progress_s: dict[str, float] = {"start": time.monotonic()}
 
-    def beat(self) -> None:
-        """The worker went round its loop."""
-        self._progress_s = time.monotonic()
-        counters.last_progress_unix_s.set_to_current_time()
+    def beat(self, name: str) -> None:
+        """This worker went round its loop; another one's beat says nothing about it."""
+        self._progress_s.pop("start", None)
+        self._progress_s[name] = time.monotonic()
 
     @property
     def stalled_s(self) -> float:
-        """Seconds since the last beat."""
-        return time.monotonic() - self._progress_s
+        """Seconds since the last beat of the worker that was silent for longest."""
+        return time.monotonic() - min(self._progress_s.values())
 
 
 def _application(health: Health) -> web.Application:

@@ -15,11 +15,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from ingestor.faults import RedisFault
+from shared.environment import SecretUrl, SettingsFault
 
 if TYPE_CHECKING:
     from redis.commands.core import AsyncScript
 
-    from shared.environment import SecretUrl
 
 __all__ = ["Redis", "load_script", "open_redis", "translated"]
 
@@ -28,15 +28,20 @@ REPLY_TIMEOUT_S: Final = 30.0
 """Longer than any blocking read here; a Redis that is silent for longer is treated as gone."""
 
 
-def open_redis(url: "SecretUrl") -> Redis:
-    """A client; it connects at the first command."""
-    client: Redis = Redis.from_url(
-        url.reveal(),
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        socket_timeout=REPLY_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-    )
+def open_redis(url: SecretUrl) -> Redis:
+    """A client; it connects at the first command. Raises SettingsFault for a URL that redis-py cannot use."""
+    try:
+        client: Redis = Redis.from_url(
+            url.reveal(),
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=REPLY_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+        )
+        # Connections are made on first use; an option in the URL that none takes is to be seen now.
+        client.connection_pool.make_connection()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+    except (TypeError, ValueError) as error:
+        raise SettingsFault(f"LECTR_REDIS_URL={url}: {error}") from None
     return client
 
 

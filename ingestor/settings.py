@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from msgspec import Meta
 
-from shared.environment import Secret, SecretUrl, SettingsFault, check_url, parse_listen, read_settings
+from shared.environment import Secret, SecretUrl, SettingsFault, check_redis_url, check_url, parse_listen, read_settings
 from shared.logs import LogLevel
 
 MAX_BATCH_EVENTS: Final = 500_000
@@ -59,10 +59,7 @@ class ClickHouseAddress(msgspec.Struct, frozen=True, kw_only=True):
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings of this process. Raises SettingsFault naming the variable."""
     settings = read_settings(Settings, environ)
-    check_url(settings.redis_url.reveal(), "LECTR_REDIS_URL", frozenset({"redis", "rediss", "unix"}))
-    path = urlsplit(settings.redis_url.reveal()).path
-    if not settings.redis_url.reveal().startswith("unix:") and not re.fullmatch(r"/?\d*", path):
-        raise SettingsFault(f"LECTR_REDIS_URL={settings.redis_url!s}: the path is the database number, like /0")
+    check_redis_url(settings.redis_url)
     clickhouse_address(settings.clickhouse_url)
     parse_listen(settings.ops_listen, "LECTR_OPS_LISTEN")
     return settings

@@ -69,7 +69,7 @@ class Worker:
     async def run(self) -> None:
         """Own and serve the partition. Faults are waited out; what is no IngestorFault is a defect and ends it."""
         while not self._stopping.is_set():
-            self._parts.health.beat()
+            self._parts.health.beat(self._name)
             try:
                 lease = await self._parts.leases.acquire(self._partition)
             except RedisFault as fault:
@@ -88,7 +88,7 @@ class Worker:
             keeper = group.create_task(self._parts.leases.keep(lease))
             try:
                 while lease.valid and not self._stopping.is_set():
-                    self._parts.health.beat()
+                    self._parts.health.beat(self._name)
                     try:
                         await self._round(lease)
                     except LeaseLost as fault:
@@ -106,6 +106,8 @@ class Worker:
     async def _round(self, lease: Lease) -> None:
         bounds = await self._parts.ledger.pending(self._partition)
         entries = await self._repeat(bounds) if bounds else await self._gather(lease)
+        if not entries:
+            counters.last_progress_unix_s.set_to_current_time()
         if entries:
             done = await self._parts.ledger.done(self._partition, sources_of(entries))
             batch = build_batch(self._partition.index, entries, done)
@@ -144,6 +146,7 @@ class Worker:
                 return
             counters.insert_seconds.observe(time.monotonic() - started_s)
         await self._parts.ledger.commit(lease, batch)
+        counters.last_progress_unix_s.set_to_current_time()
         self._max_entries = min(self._max_entries * 2, _ANY_ENTRIES)
         _count(batch, costs, clamped_rows(columns))
 
@@ -204,7 +207,15 @@ def _price(pricer: Pricer, batch: Batch) -> tuple[list[Cost], list[Any]]:
 
 
 def _ranges(batch: Batch) -> list[tuple[int, int, int]]:
-    return [(part.source, part.events[0].seq, part.events[-1].seq + 1) for part in batch.segments]
+    """The batch's (source, first seq, end seq), runs that follow each other as one."""
+    ranges: list[tuple[int, int, int]] = []
+    for part in sorted(batch.segments, key=lambda part: (part.source, part.events[0].seq)):
+        first, end = part.events[0].seq, part.events[-1].seq + 1
+        if ranges and ranges[-1][0] == part.source and ranges[-1][2] == first:
+            ranges[-1] = (part.source, ranges[-1][1], end)
+        else:
+            ranges.append((part.source, first, end))
+    return ranges
 
 
 def _count(batch: Batch, costs: list[Cost], clamped: int) -> None:

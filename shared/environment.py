@@ -21,6 +21,7 @@ KNOWN_NAMES: Final = frozenset(
         "LECTR_BATCH_MAX_AGE_MS",
         "LECTR_BATCH_MAX_EVENTS",
         "LECTR_CLICKHOUSE_URL",
+        "LECTR_CLIENT_TIMEOUT_S",
         "LECTR_CONNECT_TIMEOUT_S",
         "LECTR_DRAIN_TIMEOUT_S",
         "LECTR_EVENT_BUFFER_BYTES",
@@ -175,3 +176,11 @@ def check_url(value: str, variable: str, schemes: frozenset[str]) -> None:
         usable = False
     if not usable:
         raise SettingsFault(f"{variable}={SecretUrl(value)}: expected {' or '.join(sorted(schemes))}://HOST…")
+
+
+def check_redis_url(url: SecretUrl) -> None:
+    """Raise SettingsFault unless LECTR_REDIS_URL can name a Redis database. redis-py takes `/name` for database 0."""
+    check_url(url.reveal(), "LECTR_REDIS_URL", frozenset({"redis", "rediss", "unix"}))
+    parts = urlsplit(url.reveal())
+    if parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*", parts.path):
+        raise SettingsFault(f"LECTR_REDIS_URL={url}: the path is the database number, like /0")

@@ -26,6 +26,7 @@ DOCUMENTED = {
 }
 """The errors that the reference names; those with limits and budgets come with these features."""
 OURS = {
+    "request_timeout": (408, "invalid_request_error"),
     "unknown_path": (404, "invalid_request_error"),
     "websocket_not_supported": (501, "invalid_request_error"),
     "internal_error": (500, "api_error"),

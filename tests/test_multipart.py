@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.request_body import ModelField, multipart_model
+from gateway.multipart import ModelField, multipart_model
 
 FORM = "multipart/form-data; boundary=B"
 

@@ -1,11 +1,13 @@
 """The relay's own promises that no whole-path test can force."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from gateway.exchange import Exchange
+from gateway.proxy import Proxy
 from gateway.relay import _finish, _show
+from shared.logs import get_log
 
 
 class BrokenMeter:
@@ -42,3 +44,28 @@ def test_a_meter_that_fails_at_the_end(exchange: Exchange) -> None:
     event = exchange.event(0)
     assert event.marks == ("meter_failed",)
     assert event.usage_source == "absent"
+
+
+def test_an_event_that_cannot_be_made_costs_the_event_alone(
+    monkeypatch: pytest.MonkeyPatch, exchange: Exchange
+) -> None:
+    """A defect while the event is made is counted, its number is used up, and the answer is not touched."""
+    shipped: list[bytes] = []
+
+    class Numbers:
+        next_seq = 7
+
+        def skip(self) -> None:
+            self.next_seq += 1
+
+        def add(self, event: bytes) -> None:
+            shipped.append(event)
+
+    shipper = Numbers()
+    proxy = Proxy.__new__(Proxy)
+    proxy._shipper = cast("Any", shipper)
+    proxy._log = get_log("proxy")
+    exchange.org = "acme"
+    monkeypatch.setattr(Exchange, "event", lambda *_: 1 / 0)
+    proxy._record(exchange)
+    assert (shipper.next_seq, shipped) == (8, [])

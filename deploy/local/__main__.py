@@ -65,10 +65,17 @@ async def _run(stack: Stack, *, as_json: bool, traffic: bool) -> None:
 async def _serve(stack: Stack, *, as_json: bool, traffic: bool) -> None:
     await stack.start()
     print(json.dumps(_addresses(stack)) if as_json else _welcome(stack), flush=True)
-    async with asyncio.TaskGroup() as parts:
-        parts.create_task(stack.wait_for_end())
-        if traffic:
-            parts.create_task(drive(stack.gateway_url, stack.key, stack.say))
+    parts = [asyncio.create_task(stack.wait_for_end())]
+    if traffic:
+        parts.append(asyncio.create_task(drive(stack.gateway_url, stack.key, stack.say)))
+    try:
+        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
+        for part in done:
+            part.result()
+    finally:
+        for part in parts:
+            part.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)
 
 
 def _addresses(stack: Stack) -> dict[str, object]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 _TAIL_BYTES: Final = 2_000
-_KILL_AFTER_S: Final = 20.0
+KILL_AFTER_S: Final = 20.0
 
 
 class ChildFailed(Exception):
@@ -18,13 +18,16 @@ class ChildFailed(Exception):
 class Child:
     """A running child process. Its stdout and stderr go to `log`, which starts empty."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path, patience_s: float) -> None:
         self.name = name
         self.process = process
         self.log = log
+        self._patience_s = patience_s
 
     @classmethod
-    async def start(cls, name: str, command: Sequence[str], environ: Mapping[str, str], log: Path) -> "Child":
+    async def start(
+        cls, name: str, command: Sequence[str], environ: Mapping[str, str], log: Path, patience_s: float = KILL_AFTER_S
+    ) -> "Child":
         """Start a command in a session of its own, so that Ctrl-C reaches only the stack, which stops it in order."""
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
@@ -35,7 +38,7 @@ class Child:
                 stderr=output,
                 start_new_session=True,
             )
-        return cls(name, process, log)
+        return cls(name, process, log, patience_s)
 
     @property
     def pid(self) -> int:
@@ -77,7 +80,7 @@ class Child:
             return
         self.process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self.process.wait(), _KILL_AFTER_S)
+            await asyncio.wait_for(self.process.wait(), self._patience_s)
         except TimeoutError:
             self.process.kill()
             await self.process.wait()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, Self
 
-from deploy.local.process import Child, ChildFailed
+from deploy.local.process import KILL_AFTER_S, Child, ChildFailed
 from deploy.local.redis_server import find_server, server_command
 from shared.environment import SecretUrl
 
@@ -118,7 +118,9 @@ class Stack:
                 f"data directory {self.data_dir} is in use by another stack; stop it, or choose another with --data"
             ) from None
 
-    async def _start(self, name: str, command: list[str], port: int, settings: Mapping[str, str]) -> Child:
+    async def _start(
+        self, name: str, command: list[str], port: int, settings: Mapping[str, str], patience_s: float = KILL_AFTER_S
+    ) -> Child:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -128,7 +130,8 @@ class Stack:
                     f"port {port} for {name}: {error.strerror}; stop what uses it (an earlier run may "
                     "have been killed), or move all ports with --port-base N"
                 ) from None
-        child = await Child.start(name, command, {**self.environ, **settings}, self.data_dir / "logs" / f"{name}.log")
+        log = self.data_dir / "logs" / f"{name}.log"
+        child = await Child.start(name, command, {**self.environ, **settings}, log, patience_s)
         self.children[name] = child
         return child
 
@@ -163,7 +166,9 @@ class Stack:
         settings = {**self.environ, **self._store_settings()}
         command = [sys.executable, "-m", "ingestor", "migrate"]
         child = await Child.start("migrate", command, settings, self.data_dir / "logs" / "migrate.log")
+        self.children["migrate"] = child
         await child.succeed(START_TIMEOUT_S)
+        del self.children["migrate"]
         self._started("migrate", "database lectr is up to date", started)
 
     def _store_settings(self) -> dict[str, str]:
@@ -193,7 +198,8 @@ class Stack:
         started = time.monotonic()
         settings = {**self._store_settings(), "LECTR_OPS_LISTEN": f"127.0.0.1:{self.ports.ingestor_ops}"}
         command = [sys.executable, "-m", "ingestor"]
-        child = await self._start("ingestor", command, self.ports.ingestor_ops, settings)
+        patience_s = _drain_s(self.environ.get("LECTR_DRAIN_TIMEOUT_S", ""))
+        child = await self._start("ingestor", command, self.ports.ingestor_ops, settings, patience_s)
         await child.line_with("lectr ingestor", START_TIMEOUT_S)
         self._started("ingestor", f"probes on port {self.ports.ingestor_ops}", started)
 
@@ -206,7 +212,9 @@ class Stack:
             "LECTR_STATE_DIR": str(self.data_dir / "gateway"),
             "LECTR_DRAIN_TIMEOUT_S": self.environ.get("LECTR_DRAIN_TIMEOUT_S", "10"),
         }
-        child = await self._start("gateway", [sys.executable, "-m", "gateway"], self.ports.gateway, settings)
+        command = [sys.executable, "-m", "gateway"]
+        patience_s = _drain_s(settings["LECTR_DRAIN_TIMEOUT_S"])
+        child = await self._start("gateway", command, self.ports.gateway, settings, patience_s)
         await child.line_with("lectr gateway listening", START_TIMEOUT_S)
         self._started("gateway", self.gateway_url, started)
 
@@ -237,10 +245,23 @@ class Stack:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        output, errors = await process.communicate()
+        try:
+            output, errors = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         if process.returncode:
             raise StackFault(errors.decode(errors="replace").strip())
         return output.decode()
 
     def _started(self, name: str, where: str, started: float) -> None:
         self.say(f"{name:<11} {where}  ({time.monotonic() - started:.1f} s)")
+
+
+def _drain_s(setting: str) -> float:
+    """How long a process may take to stop: its drain, and what it cuts and ships then. It refuses bad values itself."""
+    try:
+        return KILL_AFTER_S + float(setting or KILL_AFTER_S)
+    except ValueError:
+        return KILL_AFTER_S

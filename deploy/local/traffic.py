@@ -76,7 +76,7 @@ async def drive(gateway_url: str, key: str, say: Callable[[str], None]) -> None:
             try:
                 async with session.post(f"{gateway_url}/v1/chat/completions", headers=headers, data=body) as answer:
                     await answer.read()
-            except aiohttp.ClientError as error:
+            except (aiohttp.ClientError, TimeoutError) as error:
                 say(f"traffic: a request failed: {type(error).__name__}")
 
         async def some() -> None:
