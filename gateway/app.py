@@ -89,7 +89,11 @@ def _probes(registry: Registry, shipper: Shipper, proxy: Proxy) -> Probes:
     def details() -> dict[str, object]:
         # Redis being away is no reason to refuse traffic: requests do not need it.
         return {
-            "redis": "failing" if registry.redis_failing or shipper.redis_failing else "ok",
+            "redis": "failing"
+            if registry.redis_failing or shipper.redis_failing
+            else "slow"
+            if shipper.redis_slow
+            else "ok",
             "waiting_events": shipper.waiting_events,
             "open_requests": proxy.open_requests,
         }

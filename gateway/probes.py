@@ -32,4 +32,4 @@ class Probes:
         )
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=counters.exposition(), headers={"Content-Type": counters.CONTENT_TYPE})
+        return web.Response(body=counters.exposition("gateway"), headers={"Content-Type": counters.CONTENT_TYPE})

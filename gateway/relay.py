@@ -95,7 +95,7 @@ async def relay(
                 exchange.client_stall_ns += after_ns - before_ns
             exchange.response_bytes += len(chunk)
             meter = _show(meter, chunk, exchange)
-            if not exchange.first_token_ns and meter.token_seen:
+            if exchange.streaming and not exchange.first_token_ns and meter.token_seen:
                 exchange.first_token_ns = before_ns
         complete = True
     except ProviderTruncated as cut:

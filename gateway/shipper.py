@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import importlib.resources
 import secrets
+import time
 from collections import deque
 from itertools import islice
 from typing import Final
@@ -70,6 +71,12 @@ class Shipper:
         )
         self._log = get_log("shipper")
         self.redis_failing = False
+        self._pushing_since_s = 0.0
+
+    @property
+    def redis_slow(self) -> bool:
+        """Whether a frame has been waiting for Redis' answer for more than a second."""
+        return bool(self._pushing_since_s) and time.monotonic() - self._pushing_since_s > 1
 
     @property
     def next_seq(self) -> int:
@@ -130,6 +137,7 @@ class Shipper:
         frame = encode_frame(self.source, first_seq, self._instance, events)
         args: list[str | bytes] = [str(self.source), str(first_seq), str(len(events)), frame]
         backoff_s = _FIRST_BACKOFF_S
+        self._pushing_since_s = time.monotonic()
         while True:
             try:
                 await self._push(keys=[self._partition.stream, self._partition.accepted], args=args)
@@ -144,6 +152,7 @@ class Shipper:
                 backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
             else:
                 break
+        self._pushing_since_s = 0.0
         if self.redis_failing:
             self._log.info("redis_available", waiting_events=len(self._waiting))
             self.redis_failing = False

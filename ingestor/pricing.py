@@ -18,13 +18,14 @@ _INPUT_KINDS: Final = 7
 """How many kinds of input there are, first in the order of Usage; their sum selects the tier."""
 _QUANTUM: Final = Decimal(1).scaleb(-COST_SCALE)
 _MONEY: Final = decimal.Context(prec=60)
-MAX_TOKENS: Final = 2**32 - 1
-"""More than a count column holds; no request has that many tokens, so such a count is no basis for money."""
+MAX_TOKENS: Final = 1_000_000_000
+"""No request has that many tokens, so such a count is no basis for money."""
 MAX_AUDIO_SECONDS: Final = 1_000_000_000.0
 _MIN_TS_MS: Final = 0
 _MAX_TS_MS: Final = 4_102_444_800_000  # 2100-01-01; the library's dates end long before
 
 _TIMEOUT_STATUS: Final = 504
+_CLIENT_LEFT_STATUS: Final = 499
 _FIRST_ERROR_STATUS: Final = 400
 _UPGRADE_STATUS: Final = 101
 _LOOK_UPS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
@@ -167,12 +168,17 @@ def _not_billed(event: Event) -> bool:
     """Requests without usage that no provider charges for.
 
     1. refused or failed at the provider, with an error status;
-    2. refused by the gateway, or the provider could not be reached; not a timeout, as the provider may have worked;
+    2. never sent to a provider, refused while it was being sent, or the provider could not be reached; not a timeout
+       or a client that left after that, as the provider may have worked;
     3. look-ups and deletions, except upgraded connections (realtime sessions start with a GET and are billed);
     4. endpoints that are free everywhere.
     """
     if event.status >= _FIRST_ERROR_STATUS:
-        return event.error_source == "provider" or (event.error_source == "gateway" and event.status != _TIMEOUT_STATUS)
+        if event.overhead_us < 0:
+            return True
+        refused = event.error_source == "client" and event.status != _CLIENT_LEFT_STATUS
+        failed = event.error_source == "gateway" and event.status != _TIMEOUT_STATUS
+        return event.error_source == "provider" or refused or failed
     endpoint = event.endpoint.lower()
     if event.method in _LOOK_UPS:
         return event.status != _UPGRADE_STATUS and "realtime" not in endpoint

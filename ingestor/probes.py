@@ -60,7 +60,7 @@ def _application(health: Health) -> web.Application:
         return web.json_response(body, status=200 if ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=counters.exposition(), headers={"Content-Type": counters.CONTENT_TYPE})
+        return web.Response(body=counters.exposition("ingestor"), headers={"Content-Type": counters.CONTENT_TYPE})
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])

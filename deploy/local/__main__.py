@@ -30,6 +30,8 @@ def main(*, demo: bool, data: Path, port_base: int | None, as_json: bool, traffi
     def say(line: str) -> None:
         print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
 
+    if data == Path():
+        raise click.UsageError("--data: name a directory for the data, like ./data")
     stack = Stack(
         data_dir=data.absolute(),
         ports=Ports() if port_base is None else Ports.from_base(port_base),
@@ -46,7 +48,7 @@ def main(*, demo: bool, data: Path, port_base: int | None, as_json: bool, traffi
 
 async def _run(stack: Stack, *, as_json: bool, traffic: bool) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     stopped = asyncio.create_task(stop.wait())
     running = asyncio.create_task(_serve(stack, as_json=as_json, traffic=traffic))

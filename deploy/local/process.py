@@ -2,13 +2,24 @@
 
 import asyncio
 import contextlib
+import ctypes
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 _TAIL_BYTES: Final = 2_000
 KILL_AFTER_S: Final = 20.0
+
+
+_PR_SET_PDEATHSIG: Final = 1
+_libc: Final = ctypes.CDLL(None)
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the stack dies without stopping its parts (prctl(2); runs in the child)."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class ChildFailed(Exception):
@@ -26,9 +37,19 @@ class Child:
 
     @classmethod
     async def start(
-        cls, name: str, command: Sequence[str], environ: Mapping[str, str], log: Path, patience_s: float = KILL_AFTER_S
+        cls,
+        name: str,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        log: Path,
+        *,
+        patience_s: float = KILL_AFTER_S,
+        held: Sequence[int] = (),
     ) -> "Child":
-        """Start a command in a session of its own, so that Ctrl-C reaches only the stack, which stops it in order."""
+        """Start a command in a session of its own, so that Ctrl-C reaches only the stack, which stops it in order.
+
+        `held`: file descriptors that the child keeps open, so that a lock on them lasts as long as it runs.
+        """
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -37,6 +58,8 @@ class Child:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                pass_fds=held,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
         return cls(name, process, log, patience_s)
 

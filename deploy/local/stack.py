@@ -18,10 +18,18 @@ from typing import IO, Final, Self
 
 from deploy.local.process import KILL_AFTER_S, Child, ChildFailed
 from deploy.local.redis_server import find_server, server_command
-from shared.environment import SecretUrl
+from shared.environment import SecretUrl, SettingsFault, check_names
 
 START_TIMEOUT_S: Final = 60.0
 ORG: Final = "local"
+
+
+_DECIDED_HERE: Final = {
+    "LECTR_LISTEN": "--port-base",
+    "LECTR_OPS_LISTEN": "--port-base",
+    "LECTR_STATE_DIR": "--data",
+}
+"""Settings of the single processes that the stack sets for each of them."""
 
 
 class StackFault(Exception):
@@ -73,6 +81,7 @@ class Stack:
 
     async def start(self) -> None:
         """Start everything. Raises StackFault."""
+        self._check_settings()
         self._take_data_dir()
         try:
             await self._redis()
@@ -104,6 +113,15 @@ class Stack:
         child = ends[done.pop()]
         raise StackFault(str(child.failure(f"ended by itself with exit code {child.process.returncode}")))
 
+    def _check_settings(self) -> None:
+        try:
+            check_names(self.environ)
+        except SettingsFault as fault:
+            raise StackFault(str(fault)) from None
+        for name, instead in _DECIDED_HERE.items():
+            if self.environ.get(name):
+                raise StackFault(f"{name}: the stack decides this itself; use {instead} instead")
+
     def _take_data_dir(self) -> None:
         try:
             for name in ("redis", "clickhouse", "gateway", "logs"):
@@ -131,7 +149,8 @@ class Stack:
                     "have been killed), or move all ports with --port-base N"
                 ) from None
         log = self.data_dir / "logs" / f"{name}.log"
-        child = await Child.start(name, command, {**self.environ, **settings}, log, patience_s)
+        held = () if self._lock is None else (self._lock.fileno(),)
+        child = await Child.start(name, command, {**self.environ, **settings}, log, patience_s=patience_s, held=held)
         self.children[name] = child
         return child
 
@@ -140,13 +159,22 @@ class Stack:
         if self.redis_url:
             self.say("redis       yours, from LECTR_REDIS_URL")
             return
-        binary = find_server()
+        binary = self._redis_binary()
         started = time.monotonic()
         command = server_command(binary, port=self.ports.redis, data_dir=self.data_dir / "redis")
         child = await self._start("redis", command, self.ports.redis, {})
         await child.line_with("Ready to accept connections", START_TIMEOUT_S)
         self.redis_url = f"redis://127.0.0.1:{self.ports.redis}/0"
         self._started("redis", f"{Path(binary).name} on port {self.ports.redis}", started)
+
+    def _redis_binary(self) -> str:
+        """The server to start: an older one cannot read what a newer one wrote, so whoever wrote the data goes on."""
+        kept = self.data_dir / "redis.server"
+        if kept.exists() and Path(binary := kept.read_text(encoding="utf-8")).is_file():
+            return binary
+        binary = find_server()
+        kept.write_text(binary, encoding="utf-8")
+        return binary
 
     async def _clickhouse(self) -> None:
         if given := self.environ.get("LECTR_CLICKHOUSE_URL", ""):
@@ -252,7 +280,7 @@ class Stack:
                 process.kill()
                 await process.wait()
         if process.returncode:
-            raise StackFault(errors.decode(errors="replace").strip())
+            raise StackFault(errors.decode(errors="replace").strip().removeprefix("lectr: "))
         return output.decode()
 
     def _started(self, name: str, where: str, started: float) -> None:
