@@ -20,6 +20,7 @@ from shared import counters
 from shared.environment import SecretUrl, SettingsFault
 from shared.logs import get_log
 from shared.registry import CHANGES_CHANNEL, ORGS_KEY, VERSION_KEY, Org, RegistryFault, decode_org
+from shared.tasks import cancelled
 
 _SOCKET_TIMEOUT_S: Final = 5.0
 _RECONNECT_S: Final = 0.5
@@ -155,6 +156,8 @@ class Registry:
                         await self._poll()
                         await self._listen(changes)
             except Exception as error:  # noqa: BLE001 - whatever stands in the way: counted, said, and tried again
+                if cancelled():
+                    raise asyncio.CancelledError from None
                 counters.registry_refreshes.labels("failed").inc()
                 if not self.redis_failing:
                     self._log.warning(

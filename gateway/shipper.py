@@ -22,6 +22,7 @@ from shared import counters
 from shared.environment import SecretUrl
 from shared.logs import get_log
 from shared.stream import MAX_FRAME_EVENTS, encode_frame, partition_of
+from shared.tasks import cancelled
 
 _FIRST_BACKOFF_S: Final = 0.1
 _LONGEST_BACKOFF_S: Final = 5.0
@@ -142,6 +143,8 @@ class Shipper:
             try:
                 await self._push(keys=[self._partition.stream, self._partition.accepted], args=args)
             except Exception as error:  # noqa: BLE001 - whatever stands in the way: counted, said, and tried again
+                if cancelled():
+                    raise asyncio.CancelledError from None
                 reason = type(error).__name__
                 counters.push_retries.labels(reason).inc()
                 if not self.redis_failing:

@@ -14,6 +14,7 @@ from ingestor.faults import LeaseLost, RedisFault
 from ingestor.redis_link import Redis, load_script, translated
 from shared import counters
 from shared.stream import Partition
+from shared.tasks import cancelled
 
 _SAFE_SHARE: Final = 0.8
 """Part of the lease that the owner trusts; the rest covers clocks that run at different speeds and slow answers."""
@@ -85,6 +86,8 @@ class Leases:
                 counters.redis_retries.inc()
             except LeaseLost:
                 break
+            if cancelled():
+                raise asyncio.CancelledError
         counters.lease_changes.labels("lost").inc()
 
     def _trusted_s(self) -> float:

@@ -181,6 +181,16 @@ def test_both_down_at_the_start(own: Stores) -> None:
     assert own.figures() == (1, 1)
 
 
+@pytest.mark.parametrize("after_ms", [0, 50, 100, 200, 250, 300])
+def test_sigterm_at_any_moment(own: Stores, after_ms: int) -> None:
+    """SIGTERM soon ends an idle ingestor and gives its lease back, also when it meets a renewal of the lease."""
+    part = own.ingestor(**QUICK)
+    part.line_with("partition owned")
+    threading.Event().wait(after_ms / 1_000)
+    assert part.terminate(deadline_s=15) == 0
+    assert own.pusher.client.exists(own.pusher.partition.lease) == 0
+
+
 def test_sigterm_under_load(own: Stores) -> None:
     """SIGTERM finishes the running batch, gives the lease back and exits 0; the next ingestor goes on at once."""
     events = some_events(20_000)
