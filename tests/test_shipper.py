@@ -11,7 +11,7 @@ import redis
 import redis.asyncio
 from structlog.testing import capture_logs
 
-from gateway.shipper import _next_frame, new_source
+from gateway.shipper import _OVERHEAD_BYTES, _next_frame, new_source
 from shared import counters
 from shared.stream import MAX_FRAME_EVENTS, Partition, encode_event, encode_frame
 from tests.ingestor_process import event
@@ -218,7 +218,7 @@ async def test_a_full_buffer_drops_and_says_so(store: Store) -> None:
     """Past the bound new events are dropped and counted, and keep their numbers: the hole shows what is missing."""
     store.part.kill()
     # Numbers below 128 take one byte, so a hundred such events fill this to the last byte.
-    ship = shipper(store.url, capacity_bytes=100 * len(encode_event(event(0))))
+    ship = shipper(store.url, capacity_bytes=100 * (len(encode_event(event(0))) + _OVERHEAD_BYTES))
     dropped = count(counters.events_dropped, "buffer_full")
     ship.start()
     add(ship, 130)
