@@ -93,6 +93,9 @@ class Door:
             answer = Answer(ask, connection)
             stack.push_async_callback(self._engine_call, answer.close)
             await self._engine_call(lambda: answer.run(upload), cancel=answer)
+            if ask.session_id and answer.ended:
+                # Given back before the client can know: its next request must not find its own session locked.
+                await stack.aclose()
             return await self._send(request, ask, answer, query_id)
 
     async def _body(self, request: web.Request, stack: AsyncExitStack) -> tuple[Upload, Mapping[str, str]]:
