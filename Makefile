@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STACK_ARGS ?=
 TEST_ARGS ?=
+BENCH_ARGS ?=
+SOAK_ARGS ?= --minutes 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench faults lock clean
+.PHONY: help run demo test check bench bench-peers soak faults lock clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-11s %s\n", $$1, $$2}'
 
 run: $(VENV)/local.installed ## start Redis, ClickHouse, gateway and ingestor here; Ctrl-C stops them
 	@$(BIN)/python -m deploy.local $(STACK_ARGS)
@@ -28,15 +30,22 @@ check: $(VENV)/dev.installed ## lint, format, types, package boundaries, manifes
 	$(BIN)/python -m deploy.check_manifests
 
 bench: $(VENV)/dev.installed ## measure what a request costs, side by side in one run
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+bench-peers: $(VENV)/dev.installed ## install LiteLLM and Portkey into .peers, so that bench measures them too
+	@$(BIN)/python -m tests.bench.install_peers
+
+soak: $(VENV)/dev.installed ## an hour of mixed load: does memory, or anything else, grow?
+	@$(BIN)/python -m tests.bench.soak $(SOAK_ARGS)
 
 faults: $(VENV)/dev.installed ## kill parts under load and count what is lost or doubled
 	@$(BIN)/python -m pytest -q -s tests/faults
 
+# Extras stay in the lock: pip before 23.3 takes a bare pin for another package, and then finds no hash for it.
 lock: ## resolve the dependencies again (needs uv on PATH)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --extra local --extra dev pyproject.toml -o requirements-dev.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements-dev.lock --extra local pyproject.toml -o requirements-local.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header -c requirements-dev.lock pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --extra local --extra dev pyproject.toml -o requirements-dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header -c requirements-dev.lock --extra local pyproject.toml -o requirements-local.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header -c requirements-dev.lock pyproject.toml -o requirements.lock
 
 clean: ## delete the virtual environment and caches; keeps ./data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,137 +1,127 @@
-"""`make bench`: what a request costs through the gateway, with analytics on, next to a bare aiohttp proxy.
-
-Same mock provider, same load generator, alternating rounds in one run. The figure that is stable on a noisy machine is
-CPU time of the process per request, read from /proc.
-"""
+"""`make bench`: what a request costs through Lectr, analytics on, next to other gateways, side by side in one run."""
 
 import argparse
-import asyncio
-import json
-import os
-import platform
-import statistics
+import contextlib
 import sys
 import tempfile
-import time
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+from tests.bench import report
+from tests.bench.bench import Bench
+from tests.bench.lineup import NAMES, Lineup, start_lineup
+from tests.bench.loader import Loader, LoadFailed
+from tests.bench.plain import measure_requests
+from tests.bench.plan import FULL, QUICK, SECTIONS, Plan
+from tests.bench.processes import allow_many_files, choose_cores, cpu_ns, machine_use, on_core, rss_bytes, shares
+from tests.bench.progress import clear, say
+from tests.bench.streams import measure_events, measure_memory, measure_stalls
 
-from tests.lectr import chat, start_lectr
-from tests.parts import Part, clean_environ, running, wait_until
-
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-RESULTS = Path(__file__).parent / "results"
-
-
-def cpu_s(pid: int) -> float:
-    """User and system time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
-
-
-async def load(url: str, headers: dict[str, str], body: bytes, *, requests: int, connections: int) -> list[float]:
-    """Send the same request many times; the latencies in ms."""
-    latencies: list[float] = []
-    left = requests
-
-    async def worker(session: aiohttp.ClientSession) -> None:
-        nonlocal left
-        while left > 0:
-            left -= 1
-            started = time.perf_counter()
-            async with session.post(url, data=body, headers=headers) as answer:
-                await answer.read()
-                if answer.status != 200:
-                    raise RuntimeError(f"{url} answered {answer.status}")
-            latencies.append((time.perf_counter() - started) * 1000)
-
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        await asyncio.gather(*(worker(session) for _ in range(connections)))
-    return latencies
+_FILES = 4096
+"""Two sockets per stream, and some."""
+_OTHER_FILES = 200
 
 
-async def measure(name: str, pid: int, url: str, headers: dict[str, str], body: bytes, args: Any) -> dict[str, Any]:
-    """One round against one target: CPU per request and latency quantiles."""
-    before = cpu_s(pid)
-    latencies = await load(url, headers, body, requests=args.requests, connections=args.connections)
-    spent = cpu_s(pid) - before
-    return {
-        "target": name,
-        "cpu_us": spent / len(latencies) * 1e6,
-        "p50_ms": statistics.median(latencies),
-        "p99_ms": statistics.quantiles(latencies, n=100)[98],
-    }
+@dataclass(frozen=True)
+class Choice:
+    """What a person asked for."""
 
-
-async def rounds(targets: list[tuple[str, int, str, dict[str, str]]], args: Any) -> list[dict[str, Any]]:
-    """Alternate between the targets, plain and streamed, and keep the medians."""
-    found = []
-    for kind in ("json", "stream"):
-        body = json.dumps(chat(stream=kind == "stream")).encode()
-        measured: dict[str, list[dict[str, Any]]] = {}
-        for number in range(args.rounds + 1):
-            for name, pid, url, headers in targets:
-                print(f"\r{kind}: round {number}/{args.rounds} {name:<12}", end="", file=sys.stderr, flush=True)
-                figures = await measure(name, pid, url, headers, body, args)
-                if number:  # the first round warms up
-                    measured.setdefault(name, []).append(figures)
-        for name, runs in measured.items():
-            medians = {k: round(statistics.median(run[k] for run in runs), 2) for k in ("cpu_us", "p50_ms", "p99_ms")}
-            found.append({"kind": kind, "target": name, **medians})
-    print(file=sys.stderr)
-    return found
+    plan: Plan
+    sections: set[str]
+    targets: set[str]
+    pin: bool
+    kind: str
+    keep: bool
 
 
 def main() -> None:
     """Measure and print; keep the figures with --keep."""
+    choice = _arguments()
+    plan = _within_limits(choice.plan)
+    cores = choose_cores(pin=choice.pin)
+    results: dict[str, Any] = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": report.machine(str(cores)),
+        "plan": asdict(plan),
+    }
+    problem = ""
+    with contextlib.ExitStack() as parts:
+        folder = Path(parts.enter_context(tempfile.TemporaryDirectory()))
+        lineup = parts.enter_context(start_lineup(folder, cores, choice.targets))
+        with on_core(cores.load):
+            loader = parts.enter_context(Loader())
+        results["versions"] = lineup.versions
+        before = machine_use()
+        try:
+            _measure(Bench(plan, loader, lineup.targets, lineup.upstream.process.pid), lineup, choice.sections, results)
+        except LoadFailed as failed:
+            problem = f"STOPPED, an answer was wrong: {failed}"
+        except AssertionError as broken:
+            problem = f"STOPPED, a promise was broken: {broken}"
+        results["machine"].update(shares(before, machine_use()))
+        clear()
+        say("stopping")
+    clear()
+    report.show(results)
+    if problem:
+        sys.exit(f"\nbench: {problem}")
+    if choice.keep:
+        print(f"\nkept in {report.keep(results, choice.kind).name}")
+
+
+def _arguments() -> Choice:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=2000, help="per round")
-    parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--keep", action="store_true", help="write the figures into tests/bench/results/")
+    parser.add_argument("--quick", action="store_true", help="smaller and rougher, about a minute")
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, by comma: " + " ".join(SECTIONS))
+    parser.add_argument("--targets", default="", help="targets, by comma; default: all that are installed")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--requests", type=int, help="plain requests per round and target")
+    parser.add_argument("--no-pin", action="store_true", help="leave the choice of cores to the kernel")
+    parser.add_argument("--keep", action="store_true", help=f"write the figures into {report.RESULTS.name}/")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, start_lectr(Path(folder)) as lectr:
-        command = [sys.executable, "-m", "tests.bench.bare_proxy", f"{lectr.mock.url}/openai"]
-        bare = Part("bare", command, clean_environ(), Path(folder) / "logs")
-        with running(bare):
-            head = {"Authorization": "Bearer bench", "Content-Type": "application/json"}
-            tagged = {**head, "X-Lectr-Key": lectr.key, "X-Lectr-Feature": "bench"}
-            path = "/v1/chat/completions"
-            targets = [
-                ("mock alone", lectr.mock.process.pid, f"{lectr.mock.url}/openai{path}", head),
-                ("bare aiohttp", bare.process.pid, bare.url_in("listening on") + path, head),
-                ("lectr", lectr.gateway.process.pid, lectr.url + path, tagged),
-            ]
-            figures = asyncio.run(rounds(targets, args))
-        sent = 2 * args.requests * (args.rounds + 1)
-        count = "SELECT count() AS rows FROM lectr.requests WHERE feature = 'bench'"
-        stored = wait_until(lambda: n if (n := lectr.select(count)[0]["rows"]) >= sent else 0, deadline_s=60)
-    report(figures, args, stored)
+    sections = set(args.only.split(","))
+    if unknown := sections - set(SECTIONS):
+        parser.error(f"--only: no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    wanted = set(filter(None, args.targets.split(",")))
+    if unknown := {name for name in wanted if name not in {known.split()[0] for known in NAMES}}:
+        parser.error(f"--targets: no {', '.join(sorted(unknown))}; there are {', '.join(n.split()[0] for n in NAMES)}")
+    sizes = {name: value for name in ("rounds", "requests") if (value := getattr(args, name)) is not None}
+    plan = replace(QUICK if args.quick else FULL, **sizes)
+    return Choice(plan, sections, wanted, not args.no_pin, "quick" if args.quick else "bench", args.keep)
 
 
-def report(figures: list[dict[str, Any]], args: Any, stored: int) -> None:
-    """The table, and the ratio to the yardstick."""
-    print(f"{args.requests} requests a round, {args.connections} connections, medians of {args.rounds} rounds")
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; CPU is the target's own\n"
-    )
-    print(f"{'':<8}{'target':<14}{'CPU us/request':>15}{'p50 ms':>9}{'p99 ms':>9}")
-    for row in figures:
-        print(f"{row['kind']:<8}{row['target']:<14}{row['cpu_us']:>15.0f}{row['p50_ms']:>9.2f}{row['p99_ms']:>9.2f}")
-    for kind in ("json", "stream"):
-        by_name = {row["target"]: row["cpu_us"] for row in figures if row["kind"] == kind}
-        print(f"\n{kind}: lectr / bare aiohttp = {by_name['lectr'] / by_name['bare aiohttp']:.2f} in CPU per request")
-    print(f"\nrows stored while measuring: {stored}")
-    if args.keep:
-        RESULTS.mkdir(exist_ok=True)
-        now = datetime.now(UTC)
-        kept = {"at": now.isoformat(timespec="seconds"), "cores": os.cpu_count(), "figures": figures}
-        path = RESULTS / f"{now:%Y-%m-%d}-gateway.json"
-        path.write_text(json.dumps(kept, indent=1) + "\n")
-        print(f"kept in {path.name}")
+def _within_limits(plan: Plan) -> Plan:
+    """The plan with as many streams as this user may open files for."""
+    files = allow_many_files(_FILES)
+    if files >= _FILES:
+        return plan
+    most = (files - _OTHER_FILES) // 2
+    print(f"this user may open {files} files: at most {most} streams are tried (ulimit -Hn)", file=sys.stderr)
+    levels = tuple(level for level in plan.levels if level <= most)
+    return replace(plan, memory_streams=min(plan.memory_streams, most), levels=levels)
+
+
+def _measure(bench: Bench, lineup: Lineup, sections: set[str], results: dict[str, Any]) -> None:
+    installation = lineup.installation
+    at_start = {target.name: rss_bytes(target.pid) for target in bench.targets if target.pid}
+    cold = installation.cold_path if installation else {}
+    cold_before_ns = {name: cpu_ns(pid) for name, pid in cold.items()}
+    if "json" in sections:
+        results["json"] = measure_requests(bench)
+    if "sse" in sections:
+        results["sse"] = measure_events(bench)
+    if "memory" in sections:
+        results["memory"] = measure_memory(bench, at_start)
+    if "streams" in sections:
+        results["streams"] = measure_stalls(bench)
+    if installation:
+        say("counting rows")
+        found: dict[str, Any] = installation.verify()
+        spent = {name: cpu_ns(pid) - cold_before_ns[name] for name, pid in cold.items()}
+        found["cold_cpu_us"] = {name: ns / 1000 / max(found["sent"], 1) for name, ns in spent.items()}
+        results["analytics"] = found
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ async def serve(base: str) -> None:
             body = await request.read()
             async with session.request(request.method, base + request.path, data=body, headers=passed) as answer:
                 response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
+                response.content_length = answer.content_length
                 await response.prepare(request)
                 async for chunk in answer.content.iter_any():
                     await response.write(chunk)
@@ -23,7 +24,7 @@ async def serve(base: str) -> None:
                 return response
 
         server = web.Server(handle, access_log=None)
-        listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+        listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0, backlog=4096)
         print(f"bare proxy listening on http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", flush=True)
         await asyncio.Event().wait()
 
