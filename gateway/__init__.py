@@ -1,9 +1,10 @@
 """Request in, the same bytes out, one event per request. Knows nothing of ClickHouse or of prices.
 
 Reading order is the way of a request: `proxy` (the whole way in one file), `auth`, `detection` with `providers` and
-`models.toml`, `routes`, `body`, `headers`, `upstream`, `relay` with `usage`, `exchange` (becomes the event), `shipper`.
-Around it: `registry` (organisations in memory), `server` (HTTP), `probes` (health and metrics), `app` (puts the parts
-together), `settings`, `faults`.
+`models.toml`, `routes`, `body`, `headers`, `upstream` with `transport` (HTTP/1.1 to the providers), `relay` with
+`usage`, `exchange` (becomes the event), `shipper`. Around it: `registry` (organisations in memory), `server` and
+`client` (HTTP from the applications), `probes` (health and metrics), `app` (puts the parts
+together), `workers` (several gateways on one port), `settings`, `faults`.
 
 The rule of this package: no database call, no wait on Redis and no wait on a disk between a client and its provider.
 """

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from contextlib import AsyncExitStack
 
 import uvloop
@@ -15,21 +16,26 @@ from gateway.server import GatewayServer
 from gateway.settings import Settings, upstream_bases
 from gateway.shipper import Shipper, new_source
 from gateway.upstream import Upstream
-from shared.environment import SettingsFault, parse_listen
+from shared.environment import SettingsFault, parse_listen, process_environment
 from shared.logs import get_log, start_logs
 
 _FLUSH_TIMEOUT_S = 10.0
 _CUT_TIMEOUT_S = 5.0
 
 
-def run(settings: Settings) -> None:
-    """Run the gateway until SIGTERM or SIGINT. Raises SettingsFault if it cannot start."""
+def run(settings: Settings, *, worker: bool = False) -> None:
+    """Run the gateway until SIGTERM or SIGINT. Raises SettingsFault if it cannot start.
+
+    A `worker` shares its port with others and ends when its standard input does: then its supervisor is gone.
+    """
     start_logs("gateway", settings.log_level)
-    uvloop.run(_run(settings))
+    uvloop.run(_run(settings, worker=worker))
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, *, worker: bool) -> None:
     stop = asyncio.Event()
+    if worker:
+        _stop_with_stdin(stop)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as parts:
@@ -47,7 +53,11 @@ async def _run(settings: Settings) -> None:
                 connect_timeout_s=settings.connect_timeout_s,
                 first_byte_timeout_s=settings.first_byte_timeout_s,
                 idle_timeout_s=settings.idle_timeout_s,
+                idle_connection_s=settings.idle_connection_s,
+                connection_lifetime_s=settings.connection_lifetime_s,
+                dns_refresh_s=settings.dns_refresh_s,
                 ca_file=settings.upstream_ca_file,
+                environ=process_environment(),
             )
         )
         proxy = Proxy(
@@ -68,13 +78,27 @@ async def _run(settings: Settings) -> None:
         parts.push_async_callback(shipper.close, _FLUSH_TIMEOUT_S)
         if not await _either(registry.loaded, stop):
             return
-        server = GatewayServer(proxy.serve)
-        listening = await _listen(server, settings.listen, "LECTR_LISTEN")
+        server = GatewayServer(
+            proxy.serve, head_timeout_s=settings.client_timeout_s, idle_timeout_s=settings.idle_timeout_s
+        )
+        sweeping = asyncio.create_task(server.sweep(), name="server sweep")
+        parts.callback(sweeping.cancel)
+        listening = await _listen(server, settings.listen, "LECTR_LISTEN", shared=worker)
         address = _address(listening.sockets[0].getsockname())
         print(f"lectr gateway listening on {address} (probes and metrics on {ops_address})", flush=True)  # noqa: T201 - the one line a supervisor waits for
         get_log("app").info("serving", source=shipper.source, instance=settings.instance)
         await stop.wait()
         await _drain(server, listening, proxy, settings.drain_timeout_s)
+
+
+def _stop_with_stdin(stop: asyncio.Event) -> None:
+    loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def ended() -> None:
+        loop.remove_reader(stdin)
+        stop.set()
+
+    loop.add_reader(stdin, ended)
 
 
 def _probes(registry: Registry, shipper: Shipper, proxy: Proxy) -> Probes:
@@ -113,10 +137,12 @@ async def _either(wanted: asyncio.Event, stop: asyncio.Event) -> bool:
     return not stop.is_set()
 
 
-async def _listen(server: GatewayServer, listen: str, variable: str) -> asyncio.Server:
+async def _listen(server: GatewayServer, listen: str, variable: str, *, shared: bool) -> asyncio.Server:
     host, port = parse_listen(listen, variable)
     try:
-        return await asyncio.get_running_loop().create_server(server, host, port, backlog=1024, reuse_address=True)
+        return await asyncio.get_running_loop().create_server(
+            server, host, port, backlog=1024, reuse_address=True, reuse_port=shared or None
+        )
     except OSError as error:
         raise SettingsFault(_bind_problem(listen, variable, error)) from None
 

@@ -4,6 +4,7 @@ A fault knows its status, code and how it is recorded; `error_body` gives the JS
 Provider errors are not faults: they pass through untouched.
 """
 
+from http import HTTPStatus
 from typing import ClassVar
 
 import msgspec
@@ -26,6 +27,11 @@ class Fault(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+    @property
+    def reason(self) -> str:
+        """The status as a phrase."""
+        return HTTPStatus(self.status).phrase
 
 
 class MissingKey(Fault):
@@ -62,12 +68,6 @@ class UnknownPath(Fault):
     """A path that no provider has."""
 
     status, code, category, source = 404, "unknown_path", "not_found", "client"
-
-
-class WebSocketRefused(Fault):
-    """An upgrade that this gateway does not tunnel."""
-
-    status, code, category = 501, "websocket_not_supported", "invalid_request"
 
 
 class RequestTooLarge(Fault):
@@ -113,7 +113,6 @@ FAULTS: tuple[type[Fault], ...] = (
     AzureConfigMissing,
     InvalidRequest,
     UnknownPath,
-    WebSocketRefused,
     RequestTooLarge,
     RequestTimeout,
     ProviderUnreachable,
@@ -130,6 +129,10 @@ class ProviderTruncated(Exception):
 
 class ProviderStalled(ProviderTruncated):
     """The provider fell silent inside its answer for longer than the idle timeout."""
+
+
+class ClientStalled(Exception):
+    """The client took nothing of its answer for longer than the idle timeout; its connection is cut."""
 
 
 def error_body(fault: Fault, path: str) -> bytes:

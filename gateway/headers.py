@@ -6,6 +6,7 @@ Never puts a field's value into an error text: values are credentials.
 
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import chain
 from typing import Final
 
@@ -24,11 +25,23 @@ _NEVER_HOP: Final = frozenset({b"host", b"content-length"})
 _SINGLE: Final = (b"host", b"content-length", b"authorization", b"x-lectr-key")
 """Of two different values, one is a trick: which host, which length, whose credentials, who pays?"""
 _LECTR_PREFIX: Final = b"x-lectr-"
-_FORBIDDEN: Final = re.compile(rb"[\r\n\x00]")
+_HARMLESS: Final = bytes(byte for byte in range(256) if byte not in b"\r\n\0")
+_TOUCHED: Final = frozenset({b"host", b"authorization"})
 _BEARER: Final = re.compile(rb"[ \t]*bearer[ \t]+([^ \t]+)[ \t]*", re.IGNORECASE)
 _KEY_FIELD: Final = {"anthropic": b"x-api-key", "azure": b"api-key"}
 _JWT_START: Final = b"eyJ"
 """Base64 of `{"`: every JSON Web Token starts so, and no API key of either provider does."""
+
+
+class RequestFields:
+    """The fields of a request's head, their names lowered once for everybody who looks at them."""
+
+    __slots__ = ("distinct", "names", "raw")
+
+    def __init__(self, raw: RawHeaders) -> None:
+        self.raw = raw
+        self.names = [name.lower() for name, _ in raw]
+        self.distinct = set(self.names)
 
 
 def _named_by_connection(raw: RawHeaders) -> set[bytes]:
@@ -48,12 +61,11 @@ def _is_access_token(token: bytes) -> bool:
     return token.startswith(b"sk-ant-oat") or (token.startswith(_JWT_START) and b"." in token)
 
 
-def upstream_headers(
-    raw: RawHeaders,
+def upstream_headers(  # noqa: C901 - one pass, as it runs for every request
+    fields: RequestFields,
     provider: str,
     target_host: str,
     *,
-    keep_content_length: bool = True,
     azure_claude: bool = False,
 ) -> list[tuple[bytes, bytes]]:
     """The request head for the provider.
@@ -61,19 +73,24 @@ def upstream_headers(
     Host is rewritten in its place (or put first), hop-by-hop and `X-Lectr-*` fields are left out, and a bearer key is
     moved to the field that Anthropic or Azure has for keys. It stays as it is when it is an access token, not a bearer
     token at all, or when the client sends that field itself. `azure_claude`: the target is Claude on Azure, which reads
-    `x-api-key` (Anthropic's client for it sends both names). `keep_content_length=False`: the caller frames the body.
+    `x-api-key` (Anthropic's client for it sends both names).
     """
-    dropped = _REQUEST_HOP_FIELDS | _named_by_connection(raw)
+    dropped: AbstractSet[bytes] = _REQUEST_HOP_FIELDS
+    if b"connection" in fields.distinct:
+        dropped = dropped | _named_by_connection(fields.raw)
     key_field = _KEY_FIELD.get(provider)
-    if key_field and any(name.lower() in {key_field, b"x-api-key"} for name, _ in raw):
+    if key_field and (key_field in fields.distinct or b"x-api-key" in fields.distinct):
         key_field = None
     host = target_host.encode("ascii")
     kept: list[tuple[bytes, bytes]] = []
     host_written = False
-    for name, value in raw:
-        lower = name.lower()
+    for lower, field in zip(fields.names, fields.raw, strict=True):
         if lower in dropped or lower.startswith(_LECTR_PREFIX):
             continue
+        if lower not in _TOUCHED:
+            kept.append(field)
+            continue
+        name, value = field
         if lower == b"host":
             if not host_written:
                 kept.append((name, host))
@@ -86,7 +103,7 @@ def upstream_headers(
             kept.append((key_field, token))
             if azure_claude:
                 kept.append((b"x-api-key", token))
-        elif lower != b"content-length" or keep_content_length:
+        else:
             kept.append((name, value))
     return kept if host_written else [(b"Host", host), *kept]
 
@@ -102,11 +119,14 @@ def response_headers(raw: RawHeaders) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, value in raw if name.lower() not in dropped]
 
 
-def check_head(raw: RawHeaders) -> str | None:
+def check_head(fields: RequestFields) -> str | None:
     """Why this request head is malformed (answer 400), or None. The reason never repeats a value."""
-    seen: dict[bytes, bytes] = {}
-    if _FORBIDDEN.search(b"".join(chain.from_iterable(raw))):
+    raw = fields.raw
+    if b"".join(chain.from_iterable(raw)).translate(None, _HARMLESS):
         return "a header field contains CR, LF or NUL"
+    if len(fields.distinct) == len(raw) and b"transfer-encoding" not in fields.distinct:
+        return None
+    seen: dict[bytes, bytes] = {}
     for name, value in raw:
         lower = name.lower()
         if lower in _SINGLE and seen.setdefault(lower, value) != value:
@@ -170,5 +190,5 @@ def sdk_of(headers: Mapping[str, str]) -> str:
 
 def retry_count_of(headers: Mapping[str, str]) -> int:
     """How often the SDK has tried this request before, 0 to 999; 0 when it does not say."""
-    count = headers.get("x-stainless-retry-count", "")
-    return int(count) if re.fullmatch(r"[0-9]{1,3}", count) else 0
+    count = headers.get("x-stainless-retry-count", "0")
+    return int(count) if count != "0" and re.fullmatch(r"[0-9]{1,3}", count) else 0

@@ -1,11 +1,12 @@
 """The providers, where they live, and which one a model name belongs to.
 
 In: `models.toml` (read once, when a Catalogue is built) and a model name. Out: a provider's name, or None.
-Keeps nothing about the names it is asked for: clients choose them, so any cache of them would grow without bound.
+Remembers answers for a bounded number of names of bounded length: clients choose them.
 """
 
 import tomllib
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import resources
 from types import MappingProxyType
 from typing import Final
@@ -64,6 +65,8 @@ class Catalogue:
                         raise CatalogueFault(f"[{provider}] {kind}: {name!r} already belongs to {table[name]}")
                     table[name] = provider
         self._lengths = sorted({len(prefix) for prefix in self._prefixes}, reverse=True)
+        # Bounded, names being cut to _LONGEST_NAME: clients make them up.
+        self._provider_of_name = lru_cache(maxsize=4096)(self._find)
 
     @classmethod
     def load(cls) -> "Catalogue":
@@ -73,7 +76,10 @@ class Catalogue:
 
     def provider_of_model(self, model: str) -> str | None:
         """The provider that serves this model name; None for a name that no entry covers, Azure's among them."""
-        name = model[:_LONGEST_NAME].strip().lower()
+        return self._provider_of_name(model[:_LONGEST_NAME])
+
+    def _find(self, model: str) -> str | None:
+        name = model.strip().lower()
         provider = self._exact.get(name)
         if provider is not None:
             return provider

@@ -7,25 +7,24 @@ disk.
 import asyncio
 import traceback
 from collections.abc import Mapping
-from typing import Final
-from urllib.parse import urlsplit
-
-from aiohttp import web
+from typing import TYPE_CHECKING, Final
 
 from gateway import faults
 from gateway.auth import authenticate, require_enabled
 from gateway.body import Body, read_body
+from gateway.client import ClientRequest
 from gateway.detection import MARK_HEADER_INVALID, detect, has_google_key
 from gateway.exchange import Exchange
-from gateway.headers import check_head, clean_value, retry_count_of, sdk_of, upstream_headers
+from gateway.headers import RequestFields, check_head, clean_value, retry_count_of, sdk_of, upstream_headers
 from gateway.providers import Catalogue
 from gateway.registry import Directory
-from gateway.relay import break_off, relay
+from gateway.relay import relay
 from gateway.request_body import MARK_MODEL_TRUNCATED, model_in_path, path_streams
 from gateway.routes import request_target
-from gateway.server import fault_response
+from gateway.server import fault_answer
 from gateway.shipper import Shipper
-from gateway.upstream import Upstream
+from gateway.tunnel import run_tunnel
+from gateway.upstream import Upstream, origin_of
 from gateway.usage import Call
 from shared import counters
 from shared.clock import monotonic_ns, unix_ms
@@ -34,6 +33,10 @@ from shared.logs import get_log
 from shared.registry import Org
 from shared.stream import encode_event
 
+if TYPE_CHECKING:
+    from prometheus_client import Counter
+
+_SWITCHING: Final = 101
 _LOG_INTERVAL_NS: Final = 1_000_000_000
 
 
@@ -65,38 +68,39 @@ class Proxy:
         self._none_running = asyncio.Event()
         self._none_running.set()
         self._cut = False
+        self._counted: dict[tuple[str, int], Counter] = {}
         self._header_invalid_said_ns = -_LOG_INTERVAL_NS
         self.draining = False
+        # Looked at when somebody asks: setting it twice a request costs more.
+        counters.open_requests.set_function(lambda: len(self._running))
 
     @property
     def open_requests(self) -> int:
         """Requests being served."""
         return len(self._running)
 
-    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request: the provider's answer, or a fault of our own as JSON."""
+    async def serve(self, request: ClientRequest) -> bool:
+        """Answer one request with the provider's answer, or with a fault of our own as JSON.
+
+        Returns whether the client's connection can serve another. Raises ConnectionError when it is broken.
+        """
         exchange = Exchange(
             started_ns=monotonic_ns(),
             started_unix_ms=unix_ms(),
             method=clean_value(request.method)[0],
-            endpoint=clean_value(request.raw_path.partition("?")[0])[0],
+            endpoint=clean_value(request.path)[0],
         )
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("serve runs inside the server's task")
+        task = request.task
         self._running.add(task)
         self._none_running.clear()
-        counters.open_requests.set(len(self._running))
         try:
             return await self._exchange(request, exchange)
         except faults.Fault as fault:
-            return _refuse(exchange, fault)
-        except faults.ProviderTruncated:
-            # The client's connection is already broken off; there is nothing left to answer on.
-            raise ConnectionResetError from None
+            return _refuse(request, exchange, fault)
         except ConnectionError:
-            exchange.failed("client_disconnect", "client")
-            counters.client_disconnects.inc()
+            if not exchange.error_category:
+                exchange.failed("client_disconnect", "client")
+                counters.client_disconnects.inc()
             raise
         except asyncio.CancelledError:
             return self._cancelled(request, exchange)
@@ -106,25 +110,25 @@ class Proxy:
             self._log.error("defect", error=type(error).__name__, place=_place(error))
             if exchange.status:
                 exchange.failed("server_error", "gateway")
-                break_off(request)
+                request.abort()
                 raise ConnectionResetError from None
-            return _refuse(exchange, faults.GatewayDefect("the gateway failed; its log has the place"))
+            return _refuse(request, exchange, faults.GatewayDefect("the gateway failed; its log has the place"))
         finally:
             self._running.discard(task)
             self._record(exchange)
             if not self._running:
                 self._none_running.set()
-            counters.open_requests.set(len(self._running))
 
-    async def _exchange(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+    async def _exchange(self, request: ClientRequest, exchange: Exchange) -> bool:
         org = authenticate(request.headers.get("X-Lectr-Key"), self._directory)
         exchange.org = org.org
         _tag(request, exchange)
         require_enabled(org)
-        if reason := check_head(request.raw_headers):
+        fields = RequestFields(request.raw_headers)
+        if reason := check_head(fields):
             raise faults.InvalidRequest(reason)
-        if request.headers.get("Upgrade", "").lower() == "websocket":
-            raise faults.WebSocketRefused("WebSocket is not served by this gateway; use the HTTP endpoints")
+        if request.method == "CONNECT":
+            raise faults.InvalidRequest("CONNECT asks for a tunnel; this is a gateway, send the request itself")
         body = await read_body(
             request,
             max_body_bytes=self._max_body_bytes,
@@ -133,21 +137,23 @@ class Proxy:
         )
         exchange.request_bytes = body.held_bytes
         url = self._route(request, exchange, org, body)
-        target = urlsplit(url)
+        origin, target = origin_of(url)
         headers = upstream_headers(
-            request.raw_headers,
+            fields,
             exchange.provider,
-            target.netloc,
-            azure_claude=exchange.provider == "azure" and "/anthropic/" in target.path,
+            origin.netloc,
+            azure_claude=exchange.provider == "azure" and "/anthropic/" in url,
         )
+        outgoing = body.outgoing(exchange)
+        if request.chunked and isinstance(outgoing, bytes | bytearray):
+            headers.append((b"Content-Length", b"%d" % len(outgoing)))
+        upgrades = request.asks_for_websocket and not request.body_exists
+        if upgrades:
+            headers += ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
         exchange.sent_ns = monotonic_ns()
-        try:
-            answer = await self._upstream.open(request.method, url, headers, body.outgoing(exchange))
-        except faults.ProviderUnreachable:
-            # A body that is too long or breaks off ends the upload from within: not the provider's doing.
-            if body.fault is not None:
-                raise body.fault from None
-            raise
+        answer = await self._upstream.open(
+            request.method, origin, target, headers, outgoing, on_interim=request.interim, upgrades=upgrades
+        )
         call = Call(
             provider=exchange.provider,
             method=request.method,
@@ -156,20 +162,23 @@ class Proxy:
             message_count=exchange.facts.message_count,
         )
         try:
+            if answer.head.status == _SWITCHING:
+                await run_tunnel(request, answer, exchange)
+                return False
             return await relay(request, answer, exchange, call, draining=self.draining)
         finally:
             answer.close()
 
-    def _route(self, request: web.BaseRequest, exchange: Exchange, org: Org, body: Body) -> str:
+    def _route(self, request: ClientRequest, exchange: Exchange, org: Org, body: Body) -> str:
         """Choose the provider; the URL to send to. Raises AzureConfigMissing, UnknownPath."""
-        path, _, query = request.raw_path.partition("?")
+        path, _, query = request.target.partition("?")
         exchange.facts = body.facts
         exchange.marks.extend(body.facts.marks)
         if MARK_MODEL_TRUNCATED in body.facts.marks:
             counters.values_cut.labels("model").inc()
-        exchange.streaming = body.facts.stream or path_streams(request.raw_path)
+        exchange.streaming = body.facts.stream or path_streams(request.target)
         # An Azure deployment stands in the path; the body's model may then be any text.
-        exchange.model_requested = model_in_path(request.raw_path) or body.facts.model
+        exchange.model_requested = model_in_path(request.target) or body.facts.model
         found = detect(
             self._catalogue,
             provider_header=request.headers.get("X-Lectr-Provider"),
@@ -188,7 +197,7 @@ class Proxy:
             )
         url = request_target(
             found.provider,
-            request.raw_path,
+            request.target,
             self._bases,
             org.azure,
             model=exchange.model_requested,
@@ -207,26 +216,29 @@ class Proxy:
             self._header_invalid_said_ns = now_ns
             self._log.warning("provider_header_invalid", org=org.org, fix="X-Lectr-Provider: one of the five providers")
 
-    def _cancelled(self, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+    def _cancelled(self, request: ClientRequest, exchange: Exchange) -> bool:
         """The client left, or a drain ran out of patience: then what has no head yet gets one that says so."""
+        if not self._cut and exchange.status == _SWITCHING:
+            # Either side may end a WebSocket; which of them did is no fault.
+            raise asyncio.CancelledError
         if not self._cut:
             exchange.failed("client_disconnect", "client")
             counters.client_disconnects.inc()
             raise asyncio.CancelledError
         exchange.error_category, exchange.error_source = "gateway_draining", "gateway"
         if exchange.status:
-            break_off(request)
+            request.abort()
             raise ConnectionResetError
         task = asyncio.current_task()
         if task is not None:
             task.uncancel()
-        return _refuse(exchange, faults.GatewayDraining("the gateway is being restarted; try again"))
+        return _refuse(request, exchange, faults.GatewayDraining("the gateway is being restarted; try again"))
 
     def _record(self, exchange: Exchange) -> None:
         """Count the exchange and hand its event on. A defect here costs the event, never the answer."""
         exchange.ended_ns = monotonic_ns()
         if exchange.provider:
-            counters.requests.labels(exchange.provider, f"{exchange.status // 100}xx").inc()
+            self._count(exchange.provider, exchange.status // 100)
             counters.request_seconds.observe((exchange.ended_ns - exchange.started_ns) / 1e9)
         if not exchange.org:
             return
@@ -238,6 +250,12 @@ class Proxy:
             self._shipper.skip()
         else:
             self._shipper.add(event)
+
+    def _count(self, provider: str, status_class: int) -> None:
+        counter = self._counted.get((provider, status_class))
+        if counter is None:
+            counter = self._counted[provider, status_class] = counters.requests.labels(provider, f"{status_class}xx")
+        counter.inc()
 
     async def idle(self, timeout_s: float) -> bool:
         """Wait until nothing is being served; False if that takes longer."""
@@ -255,14 +273,16 @@ class Proxy:
             task.cancel()
 
 
-def _refuse(exchange: Exchange, fault: faults.Fault) -> web.StreamResponse:
-    """The fault as an answer, and noted on the exchange."""
+def _refuse(request: ClientRequest, exchange: Exchange, fault: faults.Fault) -> bool:
+    """The fault as an answer, and noted on the exchange; whether the connection stays open."""
     exchange.status = fault.status
     exchange.failed(fault.category, fault.source)
-    return fault_response(fault, exchange.endpoint)
+    keep_alive = request.keep_alive and not fault.closes
+    request.write(fault_answer(fault, exchange.endpoint, close=not keep_alive))
+    return keep_alive
 
 
-def _tag(request: web.BaseRequest, exchange: Exchange) -> None:
+def _tag(request: ClientRequest, exchange: Exchange) -> None:
     """Read what the client says about its request."""
     exchange.feature = _bounded(exchange, "feature", request.headers.get("X-Lectr-Feature") or UNTAGGED)
     exchange.task = _bounded(exchange, "task", request.headers.get("X-Lectr-Task") or "")

@@ -87,7 +87,8 @@ class Snapshot:
         """Replace the file as a whole, so that a crash leaves the old one or the new one."""
         if self._path is None:
             return
-        partial = self._path.with_suffix(".partial")
+        # A name of its own: other workers keep the same file.
+        partial = self._path.with_suffix(f".{os.getpid()}.partial")
         with partial.open("wb") as file:
             file.write(msgspec.json.encode(orgs))
             file.flush()
@@ -186,6 +187,9 @@ class Registry:
         deadline = asyncio.get_running_loop().time() + self._poll_s
         while (left_s := deadline - asyncio.get_running_loop().time()) > 0:
             message = await changes.get_message(timeout=min(left_s, _SOCKET_TIMEOUT_S / 2))
+            # The driver may take a cancellation for its own timeout, and say that there is no message.
+            if cancelled():
+                raise asyncio.CancelledError
             if message is not None:
                 counters.registry_refreshes.labels("pushed").inc()
                 await self._merge(self._decoded([message["data"]]))

@@ -178,6 +178,8 @@ def _content_bytes(fields: _Fields) -> int:
     nodes_left = _NODE_LIMIT
     while waiting and nodes_left > 0:
         value = waiting.pop()
+        if value is None:
+            continue
         nodes_left -= 1
         if type(value) is dict:
             for key, item in value.items():
@@ -204,7 +206,7 @@ def _is_filled_list(raw: msgspec.Raw) -> bool:
 
 def _count(value: object) -> int:
     """A positive whole number within 31 bits, or 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
         return 0
     return int(min(value, _COUNT_LIMIT)) if value > 0 else 0
 

@@ -7,6 +7,7 @@ client choose the host: every URL is a configured base followed by something tha
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, Literal
 from urllib.parse import quote
 
@@ -28,6 +29,8 @@ _NESTED: Final = re.compile(r"/v1(?=/(?:v1|v1beta|v1alpha|openai)/)")
 _UNSENDABLE: Final = re.compile(r"[\x00-\x20\x7f#]")
 """Not part of any request target (RFC 9112 3.2), and read by URL parsers as its end."""
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
+_PARENT_SEGMENT: Final = re.compile(r"/(?:\.|%2[eE]){2}(?:/|\Z)")
+"""A provider would resolve them, and so lead a client out of the base that this gateway was given."""
 _GOOGLE_PREFIXES: Final = ("/v1beta/", "/v1alpha/", "/upload/v1/", "/upload/v1beta/", "/upload/v1alpha/")
 _OPENAI_SHAPED: Final = re.compile(r"/(?:chat|completions|embeddings|images|videos|audio|responses|moderations)(?:/|$)")
 """Endpoints that Google serves on its OpenAI-compatible side only, or not at all."""
@@ -48,6 +51,10 @@ _V1_API_VERSIONS: Final = frozenset({"", "v1", "preview", "latest"})
 """Values of `api-version` that mean Azure's v1 surface rather than the dated one."""
 
 
+_LONGEST_KNOWN_PATH: Final = 256
+"""Clients make paths; what is remembered of them stays small."""
+
+
 class Route(msgspec.Struct, frozen=True):
     """A path that the gateway serves: whose way of speaking it is, and what follows that way's root.
 
@@ -61,6 +68,14 @@ class Route(msgspec.Struct, frozen=True):
 
 def route_of(path: str) -> Route | None:
     """Read a raw path (no query). None: neither below /v1 nor a path that a provider's own SDK uses."""
+    return _known_route(path) if len(path) <= _LONGEST_KNOWN_PATH else _read_path(path)
+
+
+def _read_path(path: str) -> Route | None:
+    return None if _PARENT_SEGMENT.search(path) else _read_inner_path(path)
+
+
+def _read_inner_path(path: str) -> Route | None:
     nested = _NESTED.match(path)
     if nested:
         path = path[nested.end() :]
@@ -76,6 +91,9 @@ def route_of(path: str) -> Route | None:
     if path.startswith("/v1beta/openai/"):
         return Route("gemini_compat", path[14:])
     return Route("gemini", path) if path.startswith(_GOOGLE_PREFIXES) else None
+
+
+_known_route: Final = lru_cache(maxsize=1024)(_read_path)
 
 
 def _azure_or_groq(rest: str) -> Route:

@@ -19,6 +19,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where applications connect; port 0 picks a free one."""
     ops_listen: str = "0.0.0.0:9090"
     """/healthz, /readyz, /metrics; never on the applications' port, where `/metrics` is a provider's path."""
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Gateway processes that share the port; each has its own connections, limits and event buffer."""
     redis_url: SecretUrl = SecretUrl("redis://127.0.0.1:6379/0")
     state_dir: str = ""
     """Directory for the last registry seen, so that a start with Redis down still serves. Empty: not kept."""
@@ -40,8 +42,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The SDKs' own default patience; a reasoning model may think this long."""
     idle_timeout_s: Annotated[float, Meta(gt=0, le=7200)] = 900
     """Longest silence inside an answer; streams of ten idle minutes are seen in the wild."""
+    idle_connection_s: Annotated[float, Meta(ge=0, le=600)] = 15
+    """How long a connection to a provider waits for its next request; they close theirs after 60 s and more."""
+    connection_lifetime_s: Annotated[float, Meta(gt=0, le=86_400)] = 600
+    """Oldest a connection to a provider may be when it gets a request, so that a changed address is noticed."""
+    dns_refresh_s: Annotated[float, Meta(ge=0, le=3600)] = 30
+    """How long an answer of the resolver is used."""
     client_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 60
-    """Longest silence of a client inside its request body; each such upload holds memory and a connection."""
+    """Longest silence of a client inside its request body, and longest time for its head; both hold memory."""
     drain_timeout_s: Annotated[float, Meta(ge=0, le=3600)] = 60
     """After SIGTERM, how long streams may take to finish."""
     registry_poll_s: Annotated[float, Meta(ge=0.1, le=30)] = 15

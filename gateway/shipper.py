@@ -71,6 +71,7 @@ class Shipper:
             importlib.resources.files("gateway").joinpath("push.lua").read_text(encoding="utf-8")
         )
         self._log = get_log("shipper")
+        counters.events_buffered.set_function(lambda: len(self._waiting))
         self.redis_failing = False
         self._pushing_since_s = 0.0
 
@@ -98,7 +99,6 @@ class Shipper:
             return
         self._waiting.append((seq, event))
         self._waiting_bytes += size_bytes
-        counters.events_buffered.set(len(self._waiting))
 
     def skip(self) -> None:
         """Use up `next_seq` for an event that could not be made."""
@@ -163,7 +163,6 @@ class Shipper:
             self._waiting.popleft()
             self._waiting_bytes -= len(event) + _OVERHEAD_BYTES
         counters.events_sent.inc(len(events))
-        counters.events_buffered.set(len(self._waiting))
 
 
 def _next_frame(waiting: deque[tuple[int, bytes]]) -> tuple[int, list[bytes]]:

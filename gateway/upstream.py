@@ -1,152 +1,210 @@
-"""The gateway's side towards the providers: a request's head and body out, the answer's bytes back, nothing changed.
+"""The door to the providers: a request's head and body out, the answer's own bytes back.
 
-The interface is narrow on purpose (`Upstream.open`, `Answer`): it says what a transport must do; nothing of aiohttp's
-client leaks through it. Never follows a redirect, never retries, never decodes a body, keeps no cookies.
+Never follows a redirect, never decodes a body, keeps no cookies, sends nothing twice: a request that was written to a
+connection is not written to another one.
 """
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, Self
 
-import aiohttp
-from multidict import CIMultiDict
-from yarl import URL
-
-from gateway.faults import InvalidRequest, ProviderStalled, ProviderTimeout, ProviderTruncated, ProviderUnreachable
-from shared.environment import SettingsFault
+from gateway.faults import ClientStalled, ProviderStalled, ProviderTimeout
+from gateway.transport.connection import Connection, Sink
+from gateway.transport.dial import Dialer, Origin, tls_context
+from gateway.transport.head import AnswerHead
+from gateway.transport.pool import Pool
+from gateway.transport.proxies import Proxies
+from shared import counters
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
+RequestBody = bytes | bytearray | AsyncIterator[bytes | bytearray] | None
 
-_IDLE_CONNECTION_S: Final = 15
-"""Providers close idle connections after 60 s and more; leaving earlier avoids writing into a closing one."""
-_READ_BYTES: Final = 256 * 1024
-_LONGEST_HEAD_LINE_BYTES: Final = 64 * 1024
+_LONGEST_TICK_S: Final = 1.0
+_TICKS_PER_TIMEOUT: Final = 4
+"""How precisely timeouts are kept: a timer per request would cost more than looking at all of them now and then."""
+
+
+@lru_cache(maxsize=4096)
+def _origin_of(url_start: str) -> Origin:
+    return Origin.of(url_start)
+
+
+def origin_of(url: str) -> tuple[Origin, str]:
+    """An absolute URL as origin and request target."""
+    path_at = url.find("/", url.find("://") + 3)
+    query_at = url.find("?")
+    end = min(at for at in (path_at, query_at, len(url)) if at >= 0)
+    target = url[end:]
+    return _origin_of(url[:end]), target if target.startswith("/") else "/" + target
 
 
 class Answer:
     """A provider's answer whose head has arrived."""
 
-    def __init__(self, response: aiohttp.ClientResponse, idle_timeout_s: float) -> None:
-        self._response = response
-        self._closed: asyncio.Future[None] | None = None
-        self.status = response.status
-        self.reason = response.reason or ""
-        self.raw_headers: RawHeaders = response.raw_headers
-        protocol = response.connection.protocol if response.connection is not None else None
-        if protocol is not None:
-            protocol.read_timeout = idle_timeout_s
-            # Setting it does not start it anew: the first silence after the head counts too.
-            protocol.start_timeout()
-            self._closed = protocol.closed
-        if self._closed is not None:
-            # A body with malformed chunking closes the connection, but nobody tells its reader.
-            self._closed.add_done_callback(self._connection_closed)
-            # Kept on the connection, once: what it ended with counts as seen.
-            self._closed.remove_done_callback(_seen)
-            self._closed.add_done_callback(_seen)
+    __slots__ = ("_connection", "_origin", "_upstream", "head")
 
-    def _connection_closed(self, _closed: object) -> None:
-        if not self._response.content.is_eof():
-            self._response.content.set_exception(aiohttp.ClientPayloadError("the connection closed inside the body"))
+    def __init__(self, upstream: "Upstream", origin: Origin, connection: Connection, head: AnswerHead) -> None:
+        self._upstream = upstream
+        self._origin = origin
+        self._connection: Connection | None = connection
+        self.head = head
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises ProviderTruncated, ProviderStalled."""
-        try:
-            async for chunk in self._response.content.iter_any():
-                yield chunk
-        except TimeoutError:
-            raise ProviderStalled("no byte within the idle timeout") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise ProviderTruncated(type(error).__name__) from None
+    def start(self, sink: Sink) -> bool:
+        """Push what has arrived, and from now on all that arrives, to the sink; whether that was all already."""
+        return self._open.start(sink)
+
+    async def finished(self) -> None:
+        """Wait for the end of the body. Raises ProviderTruncated, ProviderStalled, and what the upload raised."""
+        await self._open.finished()
+
+    def start_tunnel(self, take: Callable[[bytes], None]) -> None:
+        """After a 101: hand over all bytes as they come, and an empty one at the end."""
+        self._open.start_tunnel(take)
+
+    def write(self, data: bytes) -> asyncio.Future[None] | None:
+        """Send bytes through the tunnel; what to wait for before sending more, if anything. Raises ConnectionError."""
+        return self._open.write(data)
+
+    def pause(self) -> None:
+        """Take no more from the provider for now."""
+        self._open.pause()
+
+    def resume(self) -> None:
+        """Take bytes again."""
+        self._open.resume()
 
     def close(self) -> None:
-        """Give the connection back if the answer was read to its end; otherwise cut it, so the provider stops."""
-        if self._closed is not None:
-            self._closed.remove_done_callback(self._connection_closed)
-        self._response.close()
+        """Give the connection back if the answer was read to its end; otherwise cut it, so that the provider stops."""
+        if self._connection is not None:
+            self._upstream.end(self._origin, self._connection)
+            self._connection = None
+
+    @property
+    def idle_timeout_s(self) -> float:
+        """How long either side may be silent."""
+        return self._upstream.idle_timeout_s
+
+    @property
+    def _open(self) -> Connection:
+        if self._connection is None:
+            raise RuntimeError("the answer was closed")
+        return self._connection
 
 
 class Upstream:
     """Connections to the providers. Use as an async context manager."""
 
     def __init__(
-        self, *, connect_timeout_s: float, first_byte_timeout_s: float, idle_timeout_s: float, ca_file: str
+        self,
+        *,
+        connect_timeout_s: float,
+        first_byte_timeout_s: float,
+        idle_timeout_s: float,
+        idle_connection_s: float,
+        connection_lifetime_s: float,
+        dns_refresh_s: float,
+        ca_file: str,
+        environ: Mapping[str, str],
     ) -> None:
-        self._idle_timeout_s = idle_timeout_s
-        self._timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=connect_timeout_s, sock_read=first_byte_timeout_s, ceil_threshold=60
+        self._first_byte_timeout_s = first_byte_timeout_s
+        self.idle_timeout_s = idle_timeout_s
+        self._dialer = Dialer(
+            tls=tls_context(ca_file),
+            proxies=Proxies(environ),
+            connect_timeout_s=connect_timeout_s,
+            dns_refresh_s=dns_refresh_s,
         )
-        self._tls: ssl.SSLContext | bool = True
-        if ca_file:
-            try:
-                self._tls = ssl.create_default_context(cafile=ca_file)
-            except (OSError, ssl.SSLError) as error:
-                raise SettingsFault(f"LECTR_UPSTREAM_CA_FILE={ca_file!r}: not a readable PEM file ({error})") from None
-        self._session: aiohttp.ClientSession | None = None
+        self._pool = Pool(idle_s=idle_connection_s, lifetime_s=connection_lifetime_s)
+        self._busy: set[Connection] = set()
+        self._sweeping: asyncio.Task[None] | None = None
+        self._now_s: Callable[[], float] = time.monotonic
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_CONNECTION_S, ssl=self._tls),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            timeout=self._timeout,
-            read_bufsize=_READ_BYTES,
-            max_line_size=_LONGEST_HEAD_LINE_BYTES,
-            max_field_size=_LONGEST_HEAD_LINE_BYTES,
-        )
-        # aiohttp would send GET, PUT and DELETE again by itself when a connection breaks.
-        self._session._retry_connection = False  # noqa: SLF001 - there is no public switch
+        # The loop's clock is as old as its current round, and costs no system call.
+        self._now_s = asyncio.get_running_loop().time
+        self._sweeping = asyncio.create_task(self._sweep(), name="upstream sweep")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeping
+        self._pool.close()
+        for connection in self._busy:
+            connection.abort()
 
     async def open(
-        self, method: str, url: str, headers: RawHeaders, body: bytearray | AsyncIterator[bytes | bytearray] | None
+        self,
+        method: str,
+        origin: Origin,
+        target: str,
+        headers: RawHeaders,
+        body: RequestBody,
+        *,
+        on_interim: Callable[[bytes], None] | None = None,
+        upgrades: bool = False,
     ) -> Answer:
         """Send a request and wait for the head of its answer.
 
-        `headers` carry Host and, for a body of known length, Content-Length; a stream without one goes out chunked.
-        Raises ProviderUnreachable, ProviderTimeout, InvalidRequest.
+        `headers` carry Host and, for a body of known length, Content-Length; a body without one goes out chunked if it
+        is a stream. `on_interim` gets the heads of 1xx answers other than 100; with `upgrades` a 101 is an
+        answer. Raises ProviderUnreachable,
+        ProviderTimeout, and whatever reading the body raises.
         """
-        if self._session is None:
-            raise RuntimeError("Upstream is used outside its context")
-        head: CIMultiDict[str] = CIMultiDict()
-        for name, value in headers:
-            try:
-                head.add(name.decode("ascii"), value.decode("utf-8"))
-            except UnicodeDecodeError:
-                raise InvalidRequest(
-                    f"request header {name!r} is not UTF-8; send it as UTF-8 or percent-encoded"
-                ) from None
+        connection = self._pool.take(origin, self._now_s()) or await self._dialer.dial(origin)
+        self._busy.add(connection)
         try:
-            response = await self._session.request(
-                method, URL(url, encoded=True), headers=head, data=body, allow_redirects=False
-            )
-        except aiohttp.ConnectionTimeoutError:
-            raise ProviderUnreachable("the provider did not accept a connection in time") from None
-        except TimeoutError:
-            raise ProviderTimeout(
-                "the provider sent no answer in time; LECTR_FIRST_BYTE_TIMEOUT_S sets the limit"
-            ) from None
-        except aiohttp.ClientConnectorError as error:
-            raise ProviderUnreachable(f"the provider could not be reached ({_cause(error)})") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise ProviderUnreachable(f"the connection broke before an answer ({type(error).__name__})") from None
-        return Answer(response, self._idle_timeout_s)
+            parts: list[bytes | bytearray] = [
+                method.encode("ascii"),
+                b" ",
+                connection.target_prefix,
+                target.encode("ascii"),
+                b" HTTP/1.1",
+            ]
+            parts += [b"\r\n%b: %b" % field for field in headers]
+            parts += (connection.proxy_lines, b"\r\n\r\n")
+            if body is None or isinstance(body, bytes | bytearray):
+                parts.append(body or b"")
+                connection.send(method, b"".join(parts), on_interim=on_interim, upgrades=upgrades)
+            else:
+                chunked = not any(name.lower() == b"content-length" for name, _ in headers)
+                if chunked:
+                    parts[-1] = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+                connection.send(method, b"".join(parts), on_interim=on_interim)
+                connection.upload(body, chunked=chunked)
+            return Answer(self, origin, connection, await connection.answer())
+        except BaseException:
+            self.end(origin, connection)
+            raise
 
+    def end(self, origin: Origin, connection: Connection) -> None:
+        """An exchange is over: keep its connection if it can serve another, cut it otherwise."""
+        self._busy.discard(connection)
+        if connection.finish():
+            self._pool.give_back(origin, connection, self._now_s())
 
-def _seen(closed: asyncio.Future[None]) -> None:
-    if not closed.cancelled():
-        closed.exception()
-
-
-def _cause(error: aiohttp.ClientConnectorError) -> str:
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "its name did not resolve"
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "TLS failed"
-    return "TCP connection failed"
+    async def _sweep(self) -> None:
+        """Fail exchanges whose provider has been silent for too long, and close what was idle for too long."""
+        loop = asyncio.get_running_loop()
+        shortest_s = min(self._first_byte_timeout_s, self.idle_timeout_s)
+        while True:
+            await asyncio.sleep(min(_LONGEST_TICK_S, shortest_s / _TICKS_PER_TIMEOUT))
+            now_s = loop.time()
+            for connection in list(self._busy):
+                match connection.overdue(now_s, self._first_byte_timeout_s, self.idle_timeout_s):
+                    case "first byte":
+                        connection.fail(
+                            ProviderTimeout(
+                                "the provider sent no answer in time; LECTR_FIRST_BYTE_TIMEOUT_S sets the limit"
+                            )
+                        )
+                    case "idle":
+                        connection.fail(ProviderStalled("no byte within the idle timeout"))
+                    case "client":
+                        connection.fail(ClientStalled("nothing was taken within the idle timeout"))
+            self._pool.sweep(now_s)
+            counters.upstream_idle_connections.set(len(self._pool))

@@ -32,8 +32,25 @@ request_seconds = Histogram(
 )
 open_requests = Gauge("lectr_gateway_open_requests", "Requests being served", registry=registry)
 client_disconnects = Counter("lectr_gateway_client_disconnects", "Clients that left before the end", registry=registry)
+client_stalls = Counter(
+    "lectr_gateway_client_stalls", "Answers cut because the client stopped taking them", registry=registry
+)
 upstream_truncated = Counter(
     "lectr_gateway_upstream_truncated", "Answers that the provider broke off", ["provider"], registry=registry
+)
+upstream_connections = Counter(
+    "lectr_gateway_upstream_connections", "Connections opened to providers", registry=registry
+)
+upstream_idle_connections = Gauge(
+    "lectr_gateway_upstream_idle_connections",
+    "Open connections to providers that wait for a request",
+    registry=registry,
+)
+upstream_connect_faults = Counter(
+    "lectr_gateway_upstream_connect_faults",
+    "Connections to providers that could not be opened, and names served from an old answer of the resolver",
+    ["reason"],
+    registry=registry,
 )
 meter_faults = Counter(
     "lectr_gateway_meter_faults",
@@ -55,6 +72,10 @@ push_retries = Counter("lectr_gateway_push_retries", "Frames pushed again", ["re
 registry_orgs = Gauge("lectr_gateway_registry_orgs", "Organisations known", registry=registry)
 registry_refreshes = Counter("lectr_gateway_registry_refreshes", "Registry reads", ["outcome"], registry=registry)
 registry_bad_records = Counter("lectr_gateway_registry_bad_records", "Registry records not readable", registry=registry)
+
+worker_restarts = Counter(
+    "lectr_gateway_worker_restarts", "Workers (LECTR_WORKERS) that ended and were started again", registry=registry
+)
 
 # ingestor
 events_stored = Counter("lectr_ingestor_events_stored", "Rows confirmed by ClickHouse", registry=registry)

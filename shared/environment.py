@@ -22,11 +22,14 @@ KNOWN_NAMES: Final = frozenset(
         "LECTR_BATCH_MAX_EVENTS",
         "LECTR_CLICKHOUSE_URL",
         "LECTR_CLIENT_TIMEOUT_S",
+        "LECTR_CONNECTION_LIFETIME_S",
         "LECTR_CONNECT_TIMEOUT_S",
+        "LECTR_DNS_REFRESH_S",
         "LECTR_DRAIN_TIMEOUT_S",
         "LECTR_EVENT_BUFFER_BYTES",
         "LECTR_FIRST_BYTE_TIMEOUT_S",
         "LECTR_FLUSH_INTERVAL_MS",
+        "LECTR_IDLE_CONNECTION_S",
         "LECTR_IDLE_TIMEOUT_S",
         "LECTR_INSTANCE",
         "LECTR_LEASE_MS",
@@ -44,6 +47,7 @@ KNOWN_NAMES: Final = frozenset(
         "LECTR_UPSTREAM_GROQ",
         "LECTR_UPSTREAM_OPENAI",
         "LECTR_UPSTREAM_CA_FILE",
+        "LECTR_WORKERS",
     }
 )
 """Every variable of every process: one shell may hold the settings of all. A test compares it with the Structs."""

@@ -39,6 +39,8 @@ PURE_ROOMS = (
     "gateway/multipart.py",
     "gateway/exchange.py",
     "gateway/auth.py",
+    "gateway/transport/head.py",
+    "gateway/transport/framing.py",
     "gateway/usage/*.py",
     "ingestor/batch.py",
     "ingestor/rows.py",
@@ -102,6 +104,24 @@ def test_pure_rooms_do_no_io() -> None:
     found = {name_of(path): set(imports_of(path)) & IMPURE for path in paths}
     assert {path: names for path, names in found.items() if names} == {}
     assert {name_of(path) for path in paths} >= {pattern for pattern in PURE_ROOMS if "*" not in pattern}
+
+
+def test_the_transport_has_one_door() -> None:
+    """Only gateway/upstream.py reaches into gateway/transport, and nothing in there knows of the rooms before it."""
+    users = {
+        name_of(path)
+        for path in sources("gateway")
+        if path.parent.name != "transport" and any(name.startswith("gateway.transport") for name in imports_of(path))
+    }
+    assert users == {"gateway/upstream.py"}
+    allowed = ("gateway.transport", "gateway.faults")
+    inside = {
+        name
+        for path in (ROOT / "gateway/transport").glob("*.py")
+        for name in imports_of(path)
+        if name.startswith("gateway.") and not name.startswith(allowed)
+    }
+    assert inside == set()
 
 
 def test_environment_is_read_in_one_place() -> None:

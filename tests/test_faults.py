@@ -10,7 +10,7 @@ import pytest
 
 from gateway import faults
 from gateway.faults import FAULTS, Fault, GatewayDefect, ProviderStalled, ProviderTruncated, error_body
-from gateway.server import fault_response
+from gateway.server import fault_answer
 from shared.event import ErrorSource
 
 DOCUMENTED = {
@@ -28,7 +28,6 @@ DOCUMENTED = {
 OURS = {
     "request_timeout": (408, "invalid_request_error"),
     "unknown_path": (404, "invalid_request_error"),
-    "websocket_not_supported": (501, "invalid_request_error"),
     "internal_error": (500, "api_error"),
 }
 ANTHROPIC_TYPES = {
@@ -113,12 +112,13 @@ def test_messages_of_other_apis_keep_the_openai_shape(path: str) -> None:
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
 def test_the_answer_is_json_with_a_message(fault: type[Fault], path: str) -> None:
     """The HTTP answer has the fault's status, JSON as its type, and a message that is never null or empty."""
-    answer = fault_response(fault('text "with" quotes, é and \x00'), path)
-    assert answer.status == fault.status
-    assert answer.content_type == "application/json"
-    assert isinstance(answer.body, bytes)
-    assert json.loads(answer.body)["error"]["message"] == 'text "with" quotes, é and \x00'
-    assert bool(answer.keep_alive) != fault.closes or answer.keep_alive is None
+    answer = fault_answer(fault('text "with" quotes, é and \x00'), path, close=fault.closes)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % fault.status)
+    assert b"\r\nContent-Type: application/json\r\n" in head
+    assert b"\r\nContent-Length: %d\r\n" % len(body) in head
+    assert json.loads(body)["error"]["message"] == 'text "with" quotes, é and \x00'
+    assert (b"\r\nConnection: close" in head) == fault.closes
 
 
 @every_fault

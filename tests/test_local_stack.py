@@ -1,5 +1,6 @@
 """`make run` and `make demo` as a new user runs them: one command, a request, its row; again, and the data is there."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -183,10 +184,26 @@ def run(directory: Path, *options: str, **settings: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def free(first: int, end: int) -> bool:
+    """Whether nothing listens on these ports."""
+    with contextlib.ExitStack() as held:
+        return all(take(held, port) for port in range(first, end))
+
+
+def take(held: contextlib.ExitStack, port: int) -> bool:
+    """Listen there until the stack closes; False if somebody does."""
+    try:
+        held.enter_context(socket.create_server(("127.0.0.1", port)))
+    except OSError:
+        return False
+    return True
+
+
 def test_taken_port_is_named(tmp_path: Path) -> None:
     """A taken port: its number, the part, and the option that moves all ports."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    # Below the range that the system hands out, so that nobody else takes the ports around it meanwhile.
+    with contextlib.ExitStack() as held:
+        port = next(port for port in range(21_003, 30_000, 20) if free(port - 3, port + 7) and take(held, port))
         code, said = run(tmp_path / "data", "--port-base", str(port - 3))
     assert code == 2
     assert f"port {port} for clickhouse" in said

@@ -1,6 +1,7 @@
 """What processes say about themselves: JSON lines without secrets, and numbers that are all used and bounded."""
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -174,6 +175,7 @@ def test_every_counter_is_in_the_one_registry() -> None:
     assert published == {next(iter(metric.describe())).name for metric in DEFINED.values()}
 
 
+@functools.cache
 def uses() -> dict[str, list[tuple[str, ast.AST]]]:
     """Counter -> the places where a package uses `counters.NAME`, as its file and the node around it."""
     found: dict[str, list[tuple[str, ast.AST]]] = {}

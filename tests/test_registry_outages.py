@@ -1,6 +1,7 @@
 """When Redis, a push, a record or the copy on disk is lost or broken: a running gateway serves on."""
 
 import json
+import os
 import re
 import signal
 import threading
@@ -195,11 +196,11 @@ def test_an_unreadable_copy_stops_nothing(site: Site, content: bytes) -> None:
 
 def test_a_copy_that_cannot_be_written_stops_nothing(site: Site) -> None:
     """When the state directory cannot be written to, that is logged, and changes take effect nevertheless."""
-    blocker = site.directory / "gateway" / "state" / "registry.partial"
+    blocker = site.directory / "gateway" / "state" / "registry.json" / "in the way"
     blocker.mkdir(parents=True)
     gateway = site.start().wait()
     until_status(gateway, site.create("unkept"), 200, "create")
-    assert "registry_copy_not_written" in gateway.output
+    assert gateway.line_with("registry_copy_not_written")
 
 
 def test_a_directory_without_state_dir(site: Site) -> None:
@@ -229,7 +230,7 @@ def test_the_copy_is_replaced_as_a_whole(tmp_path: Path) -> None:
         reading.result()
     assert set(seen) <= {1, 400}
     snapshot.save(states[0])
-    (tmp_path / "registry.partial").mkdir()
+    (tmp_path / f"registry.{os.getpid()}.partial").mkdir()
     with pytest.raises(OSError, match="directory"):
         snapshot.save(states[1])
     assert snapshot.load() == states[0]

@@ -1,12 +1,13 @@
 """The relay's own promises that no whole-path test can force."""
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from gateway.exchange import Exchange
 from gateway.proxy import Proxy
-from gateway.relay import _finish, _show
+from gateway.relay import Relay, finish
 from shared.logs import get_log
 
 
@@ -30,9 +31,13 @@ def exchange() -> Exchange:
 
 def test_a_meter_that_fails_is_replaced(exchange: Exchange) -> None:
     """A defect in a meter never reaches the answer: the rest passes unmetered, and the event says so."""
-    meter = _show(BrokenMeter(), b"x", exchange)
-    _show(meter, b"y", exchange)
-    _finish(meter, exchange, complete=True)
+    written: list[bytes] = []
+    request = SimpleNamespace(v1_1=True, write=written.append)
+    passing = Relay(cast("Any", request), cast("Any", None), exchange, BrokenMeter(), b"HEAD")
+    passing.take(b"1\r\nx\r\n", b"x")
+    passing.take(b"1\r\ny\r\n", b"y")
+    finish(passing.meter, exchange, complete=True)
+    assert written == [b"HEAD1\r\nx\r\n", b"1\r\ny\r\n"]
     event = exchange.event(0)
     assert event.marks == ("meter_failed",)
     assert event.usage_source == "absent"
@@ -40,7 +45,7 @@ def test_a_meter_that_fails_is_replaced(exchange: Exchange) -> None:
 
 def test_a_meter_that_fails_at_the_end(exchange: Exchange) -> None:
     """A defect at the end leaves an event without usage."""
-    _finish(BrokenMeter(), exchange, complete=True)
+    finish(BrokenMeter(), exchange, complete=True)
     event = exchange.event(0)
     assert event.marks == ("meter_failed",)
     assert event.usage_source == "absent"
@@ -65,6 +70,7 @@ def test_an_event_that_cannot_be_made_costs_the_event_alone(
     proxy = Proxy.__new__(Proxy)
     proxy._shipper = cast("Any", shipper)
     proxy._log = get_log("proxy")
+    proxy._counted = {}
     exchange.org = "acme"
     monkeypatch.setattr(Exchange, "event", lambda *_: 1 / 0)
     proxy._record(exchange)

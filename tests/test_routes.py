@@ -33,7 +33,7 @@ PREVIEW = Azure(endpoint=RESOURCE, api_version="preview")
         ("openai", "/v1/models?", f"{OPENAI}/models?"),
         ("openai", "/v1/realtime?model=gpt-realtime", f"{OPENAI}/realtime?model=gpt-realtime"),
         ("openai", "/v1/v1/chat/completions", f"{OPENAI}/chat/completions"),
-        ("openai", "/v1//x/../y/%2e%2e/z", f"{OPENAI}//x/../y/%2e%2e/z"),
+        ("openai", "/v1//x/./y/..%2e/z", f"{OPENAI}//x/./y/..%2e/z"),
         ("openai", "/openai/v1/chat/completions", f"{OPENAI}/chat/completions"),
         ("openai", "/openai/deployments/d/chat/completions?api-version=1", f"{OPENAI}/chat/completions?api-version=1"),
         ("openai", "/v1beta/models/m:generateContent", "https://api.openai.com/v1beta/models/m:generateContent"),

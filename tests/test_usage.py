@@ -87,13 +87,13 @@ def test_a_plain_answer_has_its_first_token_with_its_first_byte(
 
 
 def test_the_request_id_is_taken_in_a_fixed_order() -> None:
-    """x-request-id before request-id before Azure's own, in any case, empty ones skipped, bounded."""
-    headers = [("Apim-Request-Id", "a"), ("REQUEST-ID", " r "), ("X-Request-Id", "x"), ("x-request-id", "second")]
-    assert request_id_of(headers) == "x"
-    assert request_id_of(headers[:2]) == "r"
-    assert request_id_of([("x-request-id", " "), ("apim-request-id", "a\x00b")]) == "ab"
-    assert request_id_of([("content-type", "x")]) == ""
-    assert len(request_id_of([("x-request-id", "é" * 500)]).encode()) == MAX_LABEL_BYTES
+    """x-request-id before request-id before Azure's own, empty ones skipped, bounded."""
+    fields = {b"apim-request-id": b"a", b"request-id": b"r", b"x-request-id": b"x"}
+    assert request_id_of(fields) == "x"
+    assert request_id_of({b"apim-request-id": b"a", b"request-id": b"r"}) == "r"
+    assert request_id_of({b"x-request-id": b"", b"apim-request-id": b"a\x01b"}) == "ab"
+    assert request_id_of({b"content-type": b"x"}) == ""
+    assert len(request_id_of({b"x-request-id": b"\xe9" * 500}).encode()) == MAX_LABEL_BYTES
 
 
 @given(st.text() | st.none() | st.integers() | st.just("\ud83d") | st.lists(st.text()))

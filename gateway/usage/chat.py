@@ -7,6 +7,7 @@ two or three times (Groq) or in every chunk (Gemini): the last one counts.
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.usage.chat_answer import read_usual_answer, read_usual_chunk
 from gateway.usage.counts import first_count, mapping, mappings
 from gateway.usage.errors import SERVER_ERROR, STREAM_ERROR, category_of_error
 from gateway.usage.openai_usage import usage_of
@@ -37,6 +38,14 @@ class Chat:
                     _read_choice(tally, choice, choice.get("delta"))
         self._read_around(tally, event, STREAM_ERROR)
 
+    def read_usual_event(self, tally: Tally, data: bytes) -> bool:
+        """Note a chunk that has nothing but text to tell."""
+        return read_usual_chunk(tally, data)
+
+    def read_usual_document(self, tally: Tally, data: bytes) -> bool:
+        """Note an answer of one text and its usage."""
+        return read_usual_answer(tally, data)
+
     def read_document(self, tally: Tally, document: Mapping[str, Any]) -> None:
         """Note a whole answer."""
         for choice in mappings(document.get("choices")):
@@ -46,7 +55,7 @@ class Chat:
     def usage(self, tally: Tally) -> Usage | None:
         """Return the last usage; Gemini's has thinking in the total only."""
         if tally.reported is None:
-            return None
+            return tally.usage
         return usage_of(
             tally.reported,
             hidden_output=tally.provider == "gemini",

@@ -16,18 +16,17 @@ EMPTY: Final[Mapping[str, Any]] = {}
 
 def count(value: object) -> int | None:
     """Return a count; None if the value is no number. Floats are cut (Groq writes some), negatives become 0."""
+    if type(value) is int:
+        return value if 0 <= value <= MAX_COUNT else min(max(value, 0), MAX_COUNT)
     if isinstance(value, float) and math.isfinite(value):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return min(max(value, 0), MAX_COUNT)
+        return min(max(int(value), 0), MAX_COUNT)
+    return None
 
 
 def first_count(members: Mapping[str, Any], *names: str) -> int | None:
     """Return the first of these members that is a count."""
     for name in names:
-        found = count(members.get(name))
-        if found is not None:
+        if name in members and (found := count(members[name])) is not None:
             return found
     return None
 

@@ -27,6 +27,12 @@ class Dialect(Protocol):
     def read_event(self, tally: Tally, event: Mapping[str, Any]) -> None:
         """Note one event of a stream."""
 
+    def read_usual_event(self, tally: Tally, data: bytes) -> bool:
+        """Note an event of the commonest kind without building all of it; False, and nothing noted, for any other."""
+
+    def read_usual_document(self, tally: Tally, data: bytes) -> bool:
+        """The same for a whole JSON answer."""
+
     def read_document(self, tally: Tally, document: Mapping[str, Any]) -> None:
         """Note a whole JSON answer."""
 

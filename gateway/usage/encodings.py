@@ -202,6 +202,8 @@ _DECODERS: Final[dict[str, type[_Gzip] | type[_Deflate] | type[_Brotli] | type[_
 
 def open_decoder(content_encoding: str) -> Decoder | None:
     """Return the decoder for the header's value, None if the bytes are plain; raises EncodingFault if unknown."""
+    if not content_encoding:
+        return None
     names = [name.strip().lower() for name in content_encoding.split(",")]
     codings = [name for name in names if name not in {"", "identity"}]
     if len(codings) > _MAX_CODINGS or not _DECODERS.keys() >= set(codings):

@@ -4,6 +4,7 @@ In: the request's method and path. Out: a dialect, or None where there is no usa
 counting tokens, lists, files, batches (their lines are billed apart).
 """
 
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -47,6 +48,8 @@ _BY_VERB: Final[dict[str, Dialect]] = {
     "embedContent": _EMBED,
     "batchEmbedContents": _EMBED,
 }
+_LONGEST_KNOWN_PATH: Final = 256
+"""Clients make paths; what is remembered of them stays small."""
 _GEMINI_COLLECTIONS: Final = frozenset({"models", "tunedModels"})
 
 
@@ -54,7 +57,11 @@ def dialect_of(call: Call) -> Dialect | None:
     """Return the dialect of the answers to this request; None where nothing is counted."""
     if call.method.upper() != "POST":
         return None
-    segments = [segment for segment in call.path.partition("?")[0].split("/") if segment]
+    return _dialect_of_path(call.path) if len(call.path) <= _LONGEST_KNOWN_PATH else _read_path(call.path)
+
+
+def _read_path(path: str) -> Dialect | None:
+    segments = [segment for segment in path.partition("?")[0].split("/") if segment]
     while segments and (segments[0] in _PREFIXES or segments[0] == "deployments"):
         # A deployment's name is free text, it may even be "v1".
         del segments[: 2 if segments[0] == "deployments" else 1]
@@ -63,3 +70,6 @@ def dialect_of(call: Call) -> Dialect | None:
         _, _, verb = unquote(segments[-1]).rpartition(":")
         found = _BY_VERB.get(verb)
     return found
+
+
+_dialect_of_path: Final = lru_cache(maxsize=1024)(_read_path)

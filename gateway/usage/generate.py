@@ -35,6 +35,14 @@ class Generate:
         """Note a piece of the answer."""
         self._read(tally, event, STREAM_ERROR)
 
+    def read_usual_event(self, _tally: Tally, _data: bytes) -> bool:
+        """Read every event as a whole."""
+        return False
+
+    def read_usual_document(self, _tally: Tally, _data: bytes) -> bool:
+        """Read every document as a whole."""
+        return False
+
     def read_document(self, tally: Tally, document: Mapping[str, Any]) -> None:
         """Note a whole answer, or an element of a streamed array."""
         self._read(tally, document, SERVER_ERROR)

@@ -17,6 +17,9 @@ _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _BULK: Final = frozenset({"data", "embedding", "embeddings", "b64_json", "words", "segments"})
 """Members that are large and tell nothing: vectors, pictures, transcripts."""
 
+_SMALL_BYTES: Final = 16 * 1024
+"""Below, building everything is cheaper than looking at each member's name."""
+
 _TAIL_MEMBER: Final = re.compile(
     rb'"(?:model|modelVersion|usage|usageMetadata|status|stop_reason|service_tier|created)"\s*:'
 )
@@ -40,6 +43,8 @@ def decode_value(data: bytes) -> Any | None:
 
 def decode_document(data: bytes) -> Any | None:
     """Like `decode_value`, but leaves out the bulky members of an object without building them."""
+    if len(data) <= _SMALL_BYTES:
+        return decode_value(data)
     try:
         members = _decode_members(data)
         return {name: _decode_any(raw) for name, raw in members.items() if name not in _BULK}

@@ -45,6 +45,14 @@ class Media:
         if isinstance(kind, str) and kind.endswith((".done", ".completed")):
             tally.ended = True
 
+    def read_usual_event(self, _tally: Tally, _data: bytes) -> bool:
+        """Read every event as a whole."""
+        return False
+
+    def read_usual_document(self, _tally: Tally, _data: bytes) -> bool:
+        """Read every document as a whole."""
+        return False
+
     def read_document(self, tally: Tally, document: Mapping[str, Any]) -> None:
         """Note a whole answer."""
         if document.get("error"):

@@ -65,6 +65,14 @@ class Messages:
                 tally.note_request_id(event.get("request_id"))
                 tally.ended = True
 
+    def read_usual_event(self, _tally: Tally, _data: bytes) -> bool:
+        """Read every event as a whole."""
+        return False
+
+    def read_usual_document(self, _tally: Tally, _data: bytes) -> bool:
+        """Read every document as a whole."""
+        return False
+
     def read_document(self, tally: Tally, document: Mapping[str, Any]) -> None:
         """Note a whole message."""
         tally.note_model(document.get("model"))

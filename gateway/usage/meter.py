@@ -116,7 +116,9 @@ class AnswerMeter:
         elif data.startswith(_DONE):
             self._tally.ended = True
             return
-        elif self._dialect is not None and self._dialect.ignores(name):
+        elif self._dialect is not None and (
+            self._dialect.ignores(name) or self._dialect.read_usual_event(self._tally, data)
+        ):
             return
         else:
             event = decode_value(data)
@@ -130,6 +132,8 @@ class AnswerMeter:
             self._read(salvage(body), is_event=False)
             self._tally.unreadable = self._tally.reported is None
             return False
+        if self._dialect is not None and self._dialect.read_usual_document(self._tally, body):
+            return True
         document = decode_document(body)
         if document is not None or complete or not self._legible:
             self._read(document, is_event=False)

@@ -9,7 +9,7 @@ Source: the types that the SDKs publish.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from gateway.usage.counts import allot, first_count, mapping, seconds
+from gateway.usage.counts import EMPTY, allot, first_count, mapping, seconds
 from shared.event import Usage
 
 OutputKind = Literal["text", "audio", "image"]
@@ -74,4 +74,7 @@ def usage_of(
 
 
 def _details(raw: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    return next((found for name in names if (found := mapping(raw.get(name)))), {})
+    for name in names:
+        if name in raw and (found := mapping(raw[name])):
+            return found
+    return EMPTY

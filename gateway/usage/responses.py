@@ -58,6 +58,14 @@ class Responses:
             if kind in _LAST_EVENTS:
                 tally.ended = True
 
+    def read_usual_event(self, _tally: Tally, _data: bytes) -> bool:
+        """Read every event as a whole."""
+        return False
+
+    def read_usual_document(self, _tally: Tally, _data: bytes) -> bool:
+        """Read every document as a whole."""
+        return False
+
     def read_document(self, tally: Tally, document: Mapping[str, Any]) -> None:
         """Note a whole response."""
         self._read_response(tally, document, SERVER_ERROR)

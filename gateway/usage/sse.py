@@ -15,6 +15,7 @@ _LF: Final = 0x0A
 _CR: Final = 0x0D
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _MAX_NAME_BYTES: Final = 128
+_EMPTY_EVENT_BYTES: Final = len(b"data: \n\n")
 
 EventSink = Callable[[bytes, bytes | Excerpt], None]
 
@@ -42,6 +43,15 @@ class EventScanner:
                 chunk = chunk[1:]
         if not chunk:
             return
+        if (
+            len(chunk) > _EMPTY_EVENT_BYTES
+            and chunk.endswith(b"\n\n")
+            and chunk.startswith(b"data: ")
+            and self._is_one_event(chunk)
+        ):
+            self._at_start = False
+            self._sink(b"", chunk[6:-2])
+            return
         lines = chunk.splitlines()  # of bytes: \n, \r and \r\n, nothing else
         last = chunk[-1]
         self._skip_lf = last == _CR
@@ -57,6 +67,16 @@ class EventScanner:
                 self._dispatch()
         if rest:
             self._partial.add(rest)
+
+    def _is_one_event(self, chunk: bytes) -> bool:
+        """Whether nothing else is going on: one event of one line per piece is how most streams come."""
+        return (
+            chunk.find(b"\n") == len(chunk) - 2
+            and b"\r" not in chunk
+            and self._data is None
+            and not self._name
+            and not self._partial.size_bytes
+        )
 
     def close(self) -> None:
         """Take what has come of an unfinished event as the whole of it."""

@@ -8,6 +8,8 @@ from gateway.usage.reading import label
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from shared.event import Usage
+
 
 class Tally:
     """One answer's notes; counts and short names only."""
@@ -29,6 +31,7 @@ class Tally:
         "text_bytes",
         "token_seen",
         "unreadable",
+        "usage",
     )
 
     def __init__(self, provider: str) -> None:
@@ -40,6 +43,8 @@ class Tally:
         self.error_category = ""
         self.reported: Mapping[str, Any] | None = None
         """The usage object that counts, as it came."""
+        self.usage: Usage | None = None
+        """Instead of it, the counts of an answer that was read the short way."""
         self.reported_is_final = False
         """Whether it came when there was nothing left to say."""
         self.cached_tokens_hint = 0

@@ -1,0 +1,119 @@
+"""One request of a client as the steps of the proxy see it: its head, where its body comes from, where answers go."""
+
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import HttpVersion10, HttpVersion11
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from aiohttp.http_parser import RawRequestMessage
+    from multidict import CIMultiDictProxy
+
+    from gateway.server import ClientConnection
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class ClientRequest:
+    """A request whose head was parsed.
+
+    `target` is the raw request target, `raw_headers` the fields as on the wire, `headers` a case-insensitive view of
+    their text, `content` the body. Answers are written as bytes: whoever answers writes head and body himself.
+    """
+
+    __slots__ = (
+        "_connection",
+        "chunked",
+        "content",
+        "headers",
+        "keep_alive",
+        "method",
+        "raw_headers",
+        "target",
+        "upgrade",
+        "v1_1",
+    )
+
+    def __init__(self, connection: "ClientConnection", message: "RawRequestMessage", content: StreamReader) -> None:
+        self._connection = connection
+        self.method: str = message.method
+        self.target: str = message.path
+        self.headers: CIMultiDictProxy[str] = message.headers
+        self.raw_headers: tuple[tuple[bytes, bytes], ...] = message.raw_headers
+        self.chunked: bool = bool(message.chunked)
+        self.upgrade: bool = bool(message.upgrade)
+        self.content = content
+        self.v1_1: bool = message.version >= HttpVersion11
+        """Whether the client knows chunks and keeps its connection by default."""
+        # aiohttp's parser already weighed Connection against the version; 0.9 is not to be kept in any case.
+        self.keep_alive: bool = (
+            message.version >= HttpVersion10 and not message.should_close and not self.asks_for_websocket
+        )
+
+    @property
+    def task(self) -> "asyncio.Task[None]":
+        """What serves it; cancelled when the client leaves."""
+        task = self._connection.task
+        if task is None:
+            raise RuntimeError("a request is served inside its connection's task")
+        return task
+
+    @property
+    def path(self) -> str:
+        """The raw target without its query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def body_exists(self) -> bool:
+        """Whether the head announces a body."""
+        return self.content is not EMPTY_PAYLOAD
+
+    @property
+    def content_length(self) -> int:
+        """The announced length in bytes, 0 when there is none."""
+        return int(self.headers.get("Content-Length") or 0)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the answer. A client that left is told by cancellation, not here."""
+        self._connection.send(data)
+
+    def expect_more(self) -> None:
+        """Answer `Expect: 100-continue`, so that the client sends its body."""
+        self._connection.send_interim(_CONTINUE)
+
+    def interim(self, head: bytes) -> None:
+        """Pass on an interim answer of the provider, to a client that knows of such."""
+        if self.v1_1:
+            self._connection.send_interim(head)
+
+    @property
+    def asks_for_websocket(self) -> bool:
+        """Whether this is a WebSocket handshake (RFC 6455 4.1)."""
+        return self.upgrade and self.headers.get("Upgrade", "").strip().lower() == "websocket"
+
+    def start_tunnel(self, take: "Callable[[bytes], None]") -> None:
+        """From now on hand over all bytes of the client as they come, and an empty one at the end."""
+        self._connection.start_tunnel(take)
+
+    def pause(self) -> None:
+        """Take no more from the client for now."""
+        self._connection.pause_tunnel()
+
+    def resume(self) -> None:
+        """Take bytes again."""
+        self._connection.resume_tunnel()
+
+    def watch_flow(self, on_change: "Callable[[bool], None] | None") -> None:
+        """Be told when the client stops taking bytes (True) and takes them again (False)."""
+        self._connection.watch_flow(on_change)
+
+    async def drained(self, timeout_s: float) -> None:
+        """Wait until the client has taken most of what was written. Raises ClientStalled, ConnectionError."""
+        await self._connection.drained(timeout_s)
+
+    def abort(self) -> None:
+        """Cut the client's connection, so that it cannot take what it has for a whole answer."""
+        self._connection.abort()
