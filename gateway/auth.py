@@ -17,14 +17,20 @@ class Directory(Protocol):
         """The organisation whose current key has this hash."""
 
 
-def authenticate(key: str | None, directory: Directory) -> Org:
-    """The key's organisation, enabled or not. Raises MissingKey or InvalidKey.
+def hash_of_key(key: str | None) -> str | None:
+    """What a header's key is looked up by: None when there is none, empty when it is too long to be one."""
+    if not key:
+        return None
+    return hash_key(key) if len(key) <= _LONGEST_KEY_BYTES else ""
+
+
+def authenticate(key_sha256: str | None, directory: Directory) -> Org:
+    """The organisation of a key by `hash_of_key`, enabled or not. Raises MissingKey or InvalidKey.
 
     The lookup is by hash, so its timing tells nothing about keys; the final comparison is in constant time.
     """
-    if not key:
+    if key_sha256 is None:
         raise MissingKey(f"X-Lectr-Key is missing or empty; {_HOW}")
-    key_sha256 = hash_key(key) if len(key) <= _LONGEST_KEY_BYTES else ""
     org = directory.find(key_sha256)
     if org is None or not same_hash(org.key_sha256, key_sha256):
         raise InvalidKey(

@@ -6,6 +6,7 @@ field was seen; what carries no model (file uploads, audio bytes) is not held at
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Final
 
 from aiohttp.web import RequestPayloadError
@@ -14,17 +15,21 @@ from gateway.client import ClientRequest
 from gateway.exchange import Exchange
 from gateway.faults import InvalidRequest, RequestTimeout, RequestTooLarge
 from gateway.multipart import ModelField
-from gateway.request_body import RequestFacts, body_kind, json_facts
+from gateway.request_body import NO_FACTS, RequestFacts, json_facts
 
 _MODELLESS: Final = ("/files", "/uploads", "/upload/")
 """Endpoints that take files and no model: they are streamed at once, whatever type they say they have."""
 _MOST_HELD_BYTES: Final = 32 * 1024 * 1024
 """How much of a form is held to find its model; the largest audio file that providers take is 25 MB."""
+_LONGEST_KNOWN_TARGET: Final = 256
+"""Clients make targets; what is remembered of them stays small."""
 MARK_MODEL_NOT_REACHED: Final = "model_not_reached"
 
 
 class Body:
     """A body whose beginning (or all of it) has been read."""
+
+    __slots__ = ("_ended", "_held", "_limit_bytes", "_request", "_setting", "_silence_s", "facts")
 
     def __init__(self, request: ClientRequest, *, limit_bytes: int, setting: str, silence_s: float) -> None:
         self._request = request
@@ -33,7 +38,7 @@ class Body:
         self._silence_s = silence_s
         self._held: bytes | bytearray = b""
         self._ended = not request.body_exists
-        self.facts = RequestFacts()
+        self.facts = NO_FACTS
 
     @property
     def held_bytes(self) -> int:
@@ -48,14 +53,19 @@ class Body:
 
     async def read_json(self) -> None:
         """Read the body whole: the model can stand anywhere in it."""
-        pieces: list[bytes] = []
-        read_bytes = 0
-        while not self._ended:
-            piece = await self._next(read_bytes)
-            pieces.append(piece)
-            read_bytes += len(piece)
-        self._held = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self.facts = json_facts(self._held)
+        held: bytes | bytearray = b""
+        if not self._ended:
+            held = await self._next(0)
+        if not self._ended:
+            pieces = [held]
+            read_bytes = len(held)
+            while not self._ended:
+                piece = await self._next(read_bytes)
+                pieces.append(piece)
+                read_bytes += len(piece)
+            held = b"".join(pieces)
+        self._held = held
+        self.facts = json_facts(held)
 
     async def read_form(self, content_type: str) -> None:
         """Read a multipart form until its model field was seen, or it is known that there is none."""
@@ -70,7 +80,8 @@ class Body:
 
     def check_announced(self) -> None:
         """Raise RequestTooLarge before a byte is read, if the announced length says so."""
-        if self._request.content_length > self._limit_bytes:
+        length = self._request.length
+        if length and int(length) > self._limit_bytes:
             raise self._too_large()
 
     async def _next(self, read_bytes: int) -> bytes:
@@ -110,19 +121,31 @@ class Body:
 
 async def read_body(request: ClientRequest, *, max_body_bytes: int, max_file_body_bytes: int, silence_s: float) -> Body:
     """Read what is needed of the body. Raises RequestTooLarge, InvalidRequest, RequestTimeout."""
-    content_type = request.headers.get("Content-Type", "")
-    path = request.path
-    kind = "opaque" if any(part in path for part in _MODELLESS) else body_kind(content_type)
+    head = request.head
+    kind = "opaque" if _takes_files(request.target) else head.body_kind
     if kind == "json":
         limit_bytes, setting = max_body_bytes, "LECTR_MAX_BODY_BYTES"
     else:
         limit_bytes, setting = max_file_body_bytes, "LECTR_MAX_FILE_BODY_BYTES"
     body = Body(request, limit_bytes=limit_bytes, setting=setting, silence_s=silence_s)
     body.check_announced()
-    if request.headers.get("Expect", "").lower() == "100-continue":
+    if head.expects_continue:
         request.expect_more()
     if kind == "json":
         await body.read_json()
     elif kind == "multipart":
-        await body.read_form(content_type)
+        await body.read_form(head.headers.get("Content-Type", ""))
     return body
+
+
+def _takes_files(target: str) -> bool:
+    """Whether the path is one of those that take files and no model."""
+    return _known_to_take_files(target) if len(target) <= _LONGEST_KNOWN_TARGET else _read_target(target)
+
+
+def _read_target(target: str) -> bool:
+    path = target.partition("?")[0]
+    return any(part in path for part in _MODELLESS)
+
+
+_known_to_take_files: Final = lru_cache(maxsize=1024)(_read_target)

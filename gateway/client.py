@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
+from gateway.client_head import ClientHead
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
     from aiohttp.http_parser import RawRequestMessage
-    from multidict import CIMultiDictProxy
 
     from gateway.server import ClientConnection
 
@@ -20,31 +21,37 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 class ClientRequest:
     """A request whose head was parsed.
 
-    `target` is the raw request target, `raw_headers` the fields as on the wire, `headers` a case-insensitive view of
-    their text, `content` the body. Answers are written as bytes: whoever answers writes head and body himself.
+    `target` is the raw request target, `head` what its fields say, `length` the announced one as on the wire (empty if
+    there is none), `content` the body. Answers are written as bytes: whoever answers writes head and body himself.
     """
 
     __slots__ = (
         "_connection",
         "chunked",
         "content",
-        "headers",
+        "head",
         "keep_alive",
+        "length",
         "method",
-        "raw_headers",
         "target",
         "upgrade",
         "v1_1",
+        "write",
     )
 
     def __init__(self, connection: "ClientConnection", message: "RawRequestMessage", content: StreamReader) -> None:
         self._connection = connection
         self.method: str = message.method
         self.target: str = message.path
-        self.headers: CIMultiDictProxy[str] = message.headers
-        self.raw_headers: tuple[tuple[bytes, bytes], ...] = message.raw_headers
-        self.chunked: bool = bool(message.chunked)
-        self.upgrade: bool = bool(message.upgrade)
+        raw = message.raw_headers
+        head = connection.known_head
+        if head is None or not head.describes(raw):
+            head = ClientHead(raw, message.headers)
+            connection.known_head = head if head.repeatable else None
+        self.head = head
+        self.length = head.length_in(raw)
+        self.chunked: bool = message.chunked
+        self.upgrade: bool = message.upgrade
         self.content = content
         self.v1_1: bool = message.version >= HttpVersion11
         """Whether the client knows chunks and keeps its connection by default."""
@@ -52,6 +59,8 @@ class ClientRequest:
         self.keep_alive: bool = (
             message.version >= HttpVersion10 and not message.should_close and not self.asks_for_websocket
         )
+        self.write: Callable[[bytes], None] = connection.send
+        """Send bytes of the answer. A client that left is told by cancellation, not here."""
 
     @property
     def task(self) -> "asyncio.Task[None]":
@@ -62,23 +71,9 @@ class ClientRequest:
         return task
 
     @property
-    def path(self) -> str:
-        """The raw target without its query."""
-        return self.target.partition("?")[0]
-
-    @property
     def body_exists(self) -> bool:
         """Whether the head announces a body."""
         return self.content is not EMPTY_PAYLOAD
-
-    @property
-    def content_length(self) -> int:
-        """The announced length in bytes, 0 when there is none."""
-        return int(self.headers.get("Content-Length") or 0)
-
-    def write(self, data: bytes) -> None:
-        """Send bytes of the answer. A client that left is told by cancellation, not here."""
-        self._connection.send(data)
 
     def expect_more(self) -> None:
         """Answer `Expect: 100-continue`, so that the client sends its body."""
@@ -92,7 +87,7 @@ class ClientRequest:
     @property
     def asks_for_websocket(self) -> bool:
         """Whether this is a WebSocket handshake (RFC 6455 4.1)."""
-        return self.upgrade and self.headers.get("Upgrade", "").strip().lower() == "websocket"
+        return self.upgrade and self.head.headers.get("Upgrade", "").strip().lower() == "websocket"
 
     def start_tunnel(self, take: "Callable[[bytes], None]") -> None:
         """From now on hand over all bytes of the client as they come, and an empty one at the end."""
@@ -109,6 +104,11 @@ class ClientRequest:
     def watch_flow(self, on_change: "Callable[[bool], None] | None") -> None:
         """Be told when the client stops taking bytes (True) and takes them again (False)."""
         self._connection.watch_flow(on_change)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the client has yet to take much of what was written."""
+        return self._connection.behind
 
     async def drained(self, timeout_s: float) -> None:
         """Wait until the client has taken most of what was written. Raises ClientStalled, ConnectionError."""

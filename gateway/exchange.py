@@ -3,22 +3,37 @@
 Filled in along the way by `proxy` and `relay`; read once at the end. Holds no header, body, key or credential.
 """
 
-from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
-from gateway.request_body import RequestFacts
-from gateway.usage import Reading
-from shared.event import NO_USAGE, UNTAGGED, ErrorSource, Event, Usage, UsageSource
+import msgspec
+
+from gateway.headers import clean_value
+from gateway.request_body import NO_FACTS, RequestFacts
+from gateway.usage import NO_READING, Reading
+from shared.event import UNTAGGED, ErrorSource, Event
 
 CLIENT_CLOSED: Final = 499
 """The status recorded when the client left before one was sent (a convention of nginx, not of HTTP)."""
 
 
-_NO_FACTS: Final = RequestFacts()
+_LONGEST_KNOWN_TARGET: Final = 256
+"""Clients make targets; what is remembered of them stays small."""
 
 
-@dataclass(slots=True)
-class Exchange:
+def endpoint_of(target: str) -> str:
+    """The path of a raw request target as it is stored."""
+    return _known_endpoint(target) if len(target) <= _LONGEST_KNOWN_TARGET else _read_endpoint(target)
+
+
+def _read_endpoint(target: str) -> str:
+    return clean_value(target.partition("?")[0])[0]
+
+
+_known_endpoint: Final = lru_cache(maxsize=1024)(_read_endpoint)
+
+
+class Exchange(msgspec.Struct):
     """One request and its answer. Moments are monotonic nanoseconds, 0 = not reached."""
 
     started_ns: int
@@ -30,12 +45,12 @@ class Exchange:
     task: str = ""
     provider: str = ""
     provider_source: str = ""
-    facts: RequestFacts = _NO_FACTS
+    facts: RequestFacts = NO_FACTS
     model_requested: str = ""
     sdk: str = ""
     client_retry_count: int = 0
     request_bytes: int = 0
-    marks: list[str] = field(default_factory=list)
+    marks: tuple[str, ...] = ()
 
     sent_ns: int = 0
     """The request went out to the provider."""
@@ -47,7 +62,7 @@ class Exchange:
     response_bytes: int = 0
     streaming: bool = False
     provider_request_id: str = ""
-    reading: Reading | None = None
+    reading: Reading = NO_READING
     error_category: str = ""
     error_source: ErrorSource = ""
 
@@ -57,19 +72,12 @@ class Exchange:
             self.error_category = category
             self.error_source = source
 
-    def _elapsed_us(self, moment_ns: int) -> int:
-        return (moment_ns - self.started_ns) // 1_000 if moment_ns else -1
-
     def event(self, seq: int) -> Event:
         """The record of this exchange."""
-        reading = self.reading
-        usage: Usage = NO_USAGE
-        usage_source: UsageSource = "absent"
+        reading, facts, started_ns = self.reading, self.facts, self.started_ns
         category, source = self.error_category, self.error_source
-        if reading is not None:
-            usage, usage_source = reading.usage, reading.usage_source
-            if not category:
-                category, source = reading.error_category, reading.error_source
+        if not category:
+            category, source = reading.error_category, reading.error_source
         return Event(
             seq=seq,
             ts_ms=self.started_unix_ms,
@@ -81,29 +89,29 @@ class Exchange:
             provider=self.provider,
             provider_source=self.provider_source,
             model_requested=self.model_requested,
-            model_actual=reading.model if reading else "",
+            model_actual=reading.model,
             streaming=self.streaming,
             status=self.status or CLIENT_CLOSED,
             error_category=category,
             error_source=source,
-            finish_reason=reading.finish_reason if reading else "",
-            usage=usage,
-            usage_source=usage_source,
-            service_tier=reading.service_tier if reading else "",
+            finish_reason=reading.finish_reason,
+            usage=reading.usage,
+            usage_source=reading.usage_source,
+            service_tier=reading.service_tier,
             request_bytes=self.request_bytes,
             response_bytes=self.response_bytes,
-            latency_us=self._elapsed_us(self.ended_ns),
-            ttfb_us=self._elapsed_us(self.first_byte_ns),
-            ttft_us=self._elapsed_us(self.first_token_ns),
-            overhead_us=self._elapsed_us(self.sent_ns),
+            latency_us=(self.ended_ns - started_ns) // 1_000 if self.ended_ns else -1,
+            ttfb_us=(self.first_byte_ns - started_ns) // 1_000 if self.first_byte_ns else -1,
+            ttft_us=(self.first_token_ns - started_ns) // 1_000 if self.first_token_ns else -1,
+            overhead_us=(self.sent_ns - started_ns) // 1_000 if self.sent_ns else -1,
             client_stall_us=self.client_stall_ns // 1_000,
-            provider_request_id=self.provider_request_id or (reading.provider_request_id if reading else ""),
+            provider_request_id=self.provider_request_id or reading.provider_request_id,
             client_retry_count=self.client_retry_count,
             sdk=self.sdk,
-            message_count=self.facts.message_count,
-            content_bytes=self.facts.content_bytes,
-            max_tokens=self.facts.max_tokens,
-            tools_present=self.facts.tools_present,
-            structured_output=self.facts.structured_output,
-            marks=tuple(self.marks),
+            message_count=facts.message_count,
+            content_bytes=facts.content_bytes,
+            max_tokens=facts.max_tokens,
+            tools_present=facts.tools_present,
+            structured_output=facts.structured_output,
+            marks=self.marks,
         )

@@ -11,24 +11,22 @@ from typing import TYPE_CHECKING, Final
 
 from gateway import faults
 from gateway.auth import authenticate, require_enabled
-from gateway.body import Body, read_body
+from gateway.body import read_body
 from gateway.client import ClientRequest
-from gateway.detection import MARK_HEADER_INVALID, detect, has_google_key
-from gateway.exchange import Exchange
-from gateway.headers import RequestFields, check_head, clean_value, retry_count_of, sdk_of, upstream_headers
+from gateway.client_head import ClientHead
+from gateway.destination import Router, Way
+from gateway.detection import MARK_HEADER_INVALID
+from gateway.exchange import Exchange, endpoint_of
 from gateway.providers import Catalogue
 from gateway.registry import Directory
 from gateway.relay import relay
-from gateway.request_body import MARK_MODEL_TRUNCATED, model_in_path, path_streams
-from gateway.routes import request_target
+from gateway.request_body import MARK_MODEL_TRUNCATED, RequestFacts
 from gateway.server import fault_answer
 from gateway.shipper import Shipper
 from gateway.tunnel import run_tunnel
-from gateway.upstream import Upstream, origin_of
-from gateway.usage import Call
+from gateway.upstream import Upstream
 from shared import counters
 from shared.clock import monotonic_ns, unix_ms
-from shared.event import UNTAGGED
 from shared.logs import get_log
 from shared.registry import Org
 from shared.stream import encode_event
@@ -56,17 +54,15 @@ class Proxy:
         client_timeout_s: float,
     ) -> None:
         self._directory = directory
-        self._catalogue = catalogue
+        self._router = Router(catalogue, bases)
         self._upstream = upstream
         self._shipper = shipper
-        self._bases = bases
         self._max_body_bytes = max_body_bytes
         self._max_file_body_bytes = max_file_body_bytes
         self._client_timeout_s = client_timeout_s
         self._log = get_log("proxy")
         self._running: set[asyncio.Task[object]] = set()
-        self._none_running = asyncio.Event()
-        self._none_running.set()
+        self._none_running: asyncio.Future[None] | None = None
         self._cut = False
         self._counted: dict[tuple[str, int], Counter] = {}
         self._header_invalid_said_ns = -_LOG_INTERVAL_NS
@@ -84,15 +80,9 @@ class Proxy:
 
         Returns whether the client's connection can serve another. Raises ConnectionError when it is broken.
         """
-        exchange = Exchange(
-            started_ns=monotonic_ns(),
-            started_unix_ms=unix_ms(),
-            method=clean_value(request.method)[0],
-            endpoint=clean_value(request.path)[0],
-        )
+        exchange = Exchange(monotonic_ns(), unix_ms(), request.method, endpoint_of(request.target))
         task = request.task
         self._running.add(task)
-        self._none_running.clear()
         try:
             return await self._exchange(request, exchange)
         except faults.Fault as fault:
@@ -116,17 +106,17 @@ class Proxy:
         finally:
             self._running.discard(task)
             self._record(exchange)
-            if not self._running:
-                self._none_running.set()
+            if self._none_running is not None and not self._running and not self._none_running.done():
+                self._none_running.set_result(None)
 
     async def _exchange(self, request: ClientRequest, exchange: Exchange) -> bool:
-        org = authenticate(request.headers.get("X-Lectr-Key"), self._directory)
+        head = request.head
+        org = authenticate(head.key_sha256, self._directory)
         exchange.org = org.org
-        _tag(request, exchange)
+        _tag(head, exchange)
         require_enabled(org)
-        fields = RequestFields(request.raw_headers)
-        if reason := check_head(fields):
-            raise faults.InvalidRequest(reason)
+        if head.problem:
+            raise faults.InvalidRequest(head.problem)
         if request.method == "CONNECT":
             raise faults.InvalidRequest("CONNECT asks for a tunnel; this is a gateway, send the request itself")
         body = await read_body(
@@ -136,78 +126,51 @@ class Proxy:
             silence_s=self._client_timeout_s,
         )
         exchange.request_bytes = body.held_bytes
-        url = self._route(request, exchange, org, body)
-        origin, target = origin_of(url)
-        headers = upstream_headers(
-            fields,
-            exchange.provider,
-            origin.netloc,
-            azure_claude=exchange.provider == "azure" and "/anthropic/" in url,
-        )
+        way = self._way(request, exchange, org, body.facts)
+        lines = way.lines_before + request.length + way.lines_after
         outgoing = body.outgoing(exchange)
         if request.chunked and isinstance(outgoing, bytes | bytearray):
-            headers.append((b"Content-Length", b"%d" % len(outgoing)))
-        upgrades = request.asks_for_websocket and not request.body_exists
+            lines += b"\r\nContent-Length: %d" % len(outgoing)
+        upgrades = request.upgrade and request.asks_for_websocket and not request.body_exists
         if upgrades:
-            headers += ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
+            lines += b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
         exchange.sent_ns = monotonic_ns()
         answer = await self._upstream.open(
-            request.method, origin, target, headers, outgoing, on_interim=request.interim, upgrades=upgrades
-        )
-        call = Call(
-            provider=exchange.provider,
-            method=request.method,
-            path=exchange.endpoint,
-            content_bytes=exchange.facts.content_bytes,
-            message_count=exchange.facts.message_count,
+            request.method,
+            way.origin,
+            way.target,
+            lines,
+            outgoing,
+            chunked=request.chunked,
+            on_interim=request.interim,
+            upgrades=upgrades,
         )
         try:
             if answer.head.status == _SWITCHING:
                 await run_tunnel(request, answer, exchange)
                 return False
-            return await relay(request, answer, exchange, call, draining=self.draining)
+            return await relay(request, answer, exchange, draining=self.draining)
         finally:
             answer.close()
 
-    def _route(self, request: ClientRequest, exchange: Exchange, org: Org, body: Body) -> str:
-        """Choose the provider; the URL to send to. Raises AzureConfigMissing, UnknownPath."""
-        path, _, query = request.target.partition("?")
-        exchange.facts = body.facts
-        exchange.marks.extend(body.facts.marks)
-        if MARK_MODEL_TRUNCATED in body.facts.marks:
-            counters.values_cut.labels("model").inc()
-        exchange.streaming = body.facts.stream or path_streams(request.target)
-        # An Azure deployment stands in the path; the body's model may then be any text.
-        exchange.model_requested = model_in_path(request.target) or body.facts.model
-        found = detect(
-            self._catalogue,
-            provider_header=request.headers.get("X-Lectr-Provider"),
-            path=path,
-            query=query,
-            headers=request.headers,
-            model=exchange.model_requested,
-        )
-        exchange.provider, exchange.provider_source = found.provider, found.provider_source
-        exchange.marks.extend(found.marks)
-        if MARK_HEADER_INVALID in found.marks:
-            self._say_header_invalid(org)
-        if found.provider == "azure" and org.azure is None:
-            raise faults.AzureConfigMissing(
-                f"organisation {org.org} has no Azure endpoint; set one with: azure set {org.org} --endpoint https://…"
-            )
-        url = request_target(
-            found.provider,
-            request.target,
-            self._bases,
-            org.azure,
-            model=exchange.model_requested,
-            google_key=has_google_key(request.headers, query),
-        )
-        if url is None:
-            raise faults.UnknownPath(
-                "no provider has this path; use /v1/… or a provider SDK's own path, and base_url '<gateway>/v1'"
-            )
-        return url
+    def _way(self, request: ClientRequest, exchange: Exchange, org: Org, facts: RequestFacts) -> Way:
+        """Choose the provider, and note it. Raises AzureConfigMissing, UnknownPath."""
+        exchange.facts = facts
+        if facts.marks:
+            exchange.marks += facts.marks
+            if MARK_MODEL_TRUNCATED in facts.marks:
+                counters.values_cut.labels("model").inc()
+        chosen = self._router.destination(request.head, request.target, facts.model, org)
+        exchange.streaming = facts.stream or chosen.streams
+        exchange.model_requested = chosen.model
+        exchange.provider, exchange.provider_source = chosen.provider, chosen.provider_source
+        if chosen.marks:
+            exchange.marks += chosen.marks
+            if MARK_HEADER_INVALID in chosen.marks:
+                self._say_header_invalid(org)
+        if isinstance(chosen.way, faults.Fault):
+            raise chosen.way
+        return chosen.way
 
     def _say_header_invalid(self, org: Org) -> None:
         """Log it, at most once a second: a client with a wrong setting sends it with every request."""
@@ -259,12 +222,10 @@ class Proxy:
 
     async def idle(self, timeout_s: float) -> bool:
         """Wait until nothing is being served; False if that takes longer."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._none_running.wait()
-        except TimeoutError:
-            return False
-        return True
+        if self._running:
+            self._none_running = asyncio.get_running_loop().create_future()
+            await asyncio.wait({self._none_running}, timeout=timeout_s)
+        return not self._running
 
     def cut_running(self) -> None:
         """End everything that is being served, now."""
@@ -282,21 +243,13 @@ def _refuse(request: ClientRequest, exchange: Exchange, fault: faults.Fault) -> 
     return keep_alive
 
 
-def _tag(request: ClientRequest, exchange: Exchange) -> None:
-    """Read what the client says about its request."""
-    exchange.feature = _bounded(exchange, "feature", request.headers.get("X-Lectr-Feature") or UNTAGGED)
-    exchange.task = _bounded(exchange, "task", request.headers.get("X-Lectr-Task") or "")
-    exchange.sdk = sdk_of(request.headers)
-    exchange.client_retry_count = retry_count_of(request.headers)
-
-
-def _bounded(exchange: Exchange, field: str, value: str) -> str:
-    """The value as it is stored: valid UTF-8, at most 1 KiB, with a mark if it was cut."""
-    stored, cut = clean_value(value)
-    if cut:
-        exchange.marks.append(f"{field}_truncated")
+def _tag(head: ClientHead, exchange: Exchange) -> None:
+    """Note what the client says about its request."""
+    exchange.feature, exchange.task = head.feature, head.task
+    exchange.sdk, exchange.client_retry_count = head.sdk, head.retry_count
+    for field in head.cut:
+        exchange.marks += (f"{field}_truncated",)
         counters.values_cut.labels(field).inc()
-    return stored
 
 
 def _place(error: BaseException) -> str:

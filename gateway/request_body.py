@@ -61,6 +61,43 @@ class _Fields(msgspec.Struct, frozen=True, gc=False):
     functions: msgspec.Raw = msgspec.Raw(b"")
 
 
+class _UsualMessage(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    role: str
+    content: str
+    name: object = None
+
+
+class _Usual(msgspec.Struct, gc=False):
+    """A chat request of plain text, as most are. Whatever has more to tell does not fit, and is read whole."""
+
+    messages: list[_UsualMessage]
+    model: str
+    stream: bool = False
+    stream_options: dict[str, object] | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    response_format: object = None
+    tools: msgspec.Raw = msgspec.Raw(b"")
+    input: None = None
+    contents: None = None
+    content: None = None
+    requests: None = None
+    prompt: None = None
+    system: None = None
+    instructions: None = None
+    system_instruction: None = None
+    google_system: None = msgspec.field(default=None, name="systemInstruction")
+    max_output_tokens: None = None
+    max_tokens_to_sample: None = None
+    generation_config: None = None
+    google_config: None = msgspec.field(default=None, name="generationConfig")
+    text: None = None
+    output_format: None = None
+    output_config: None = None
+    functions: None = None
+
+
+_usual_decoder = msgspec.json.Decoder(_Usual)
 _decoder = msgspec.json.Decoder(_Fields)
 _FIELD_NAMES: Final = tuple((f.name, f.encode_name, f.type is msgspec.Raw) for f in msgspec.structs.fields(_Fields))
 
@@ -83,7 +120,7 @@ class RequestFacts(msgspec.Struct, frozen=True, gc=False):
     marks: tuple[str, ...] = ()
 
 
-_UNREADABLE: Final = RequestFacts()
+NO_FACTS: Final = RequestFacts()
 _OBJECT_START: Final = re.compile(rb"[ \t\r\n]*\{")
 
 
@@ -97,13 +134,41 @@ def body_kind(content_type: str) -> BodyKind:
     return "json"
 
 
-def json_facts(body: bytes) -> RequestFacts:
+def json_facts(body: bytes | bytearray) -> RequestFacts:
     """Read the facts of a request body. Any bytes will do; never raises."""
+    try:
+        usual = _usual_decoder.decode(body)
+    except (ValueError, RecursionError):
+        return _any_facts(body)
+    if len(usual.messages) > _NODE_LIMIT:
+        return _any_facts(body)
+    content_bytes = 0
+    for message in usual.messages:
+        text = message.content
+        content_bytes += len(text) if text.isascii() else _utf8_bytes(text)
+    model, cut = clean_value(usual.model)
+    options = usual.stream_options
+    return RequestFacts(
+        readable=True,
+        model=model,
+        stream=usual.stream,
+        include_usage=options is not None and options.get("include_usage") is True,
+        message_count=len(usual.messages),
+        content_bytes=content_bytes,
+        max_tokens=_count(usual.max_completion_tokens) or _count(usual.max_tokens),
+        tools_present=bool(usual.tools) and _is_filled_list(usual.tools),
+        structured_output=usual.response_format is not None and _is_format(usual.response_format),
+        marks=(MARK_MODEL_TRUNCATED,) if cut else (),
+    )
+
+
+def _any_facts(body: bytes | bytearray) -> RequestFacts:
+    """The facts of any body."""
     if not _OBJECT_START.match(body):
-        return _UNREADABLE
+        return NO_FACTS
     fields = _read_fields(body)
     if fields is None:
-        return _UNREADABLE
+        return NO_FACTS
     model, cut = clean_value(fields.model) if isinstance(fields.model, str) else ("", False)
     config = fields.google_config or fields.generation_config
     if not isinstance(config, dict):
@@ -127,7 +192,7 @@ def json_facts(body: bytes) -> RequestFacts:
     )
 
 
-def _read_fields(body: bytes) -> _Fields | None:
+def _read_fields(body: bytes | bytearray) -> _Fields | None:
     """The body's top-level fields; None when it is no JSON object."""
     try:
         return _decoder.decode(body)
@@ -135,7 +200,7 @@ def _read_fields(body: bytes) -> _Fields | None:
         return _read_leniently(body)
 
 
-def _read_leniently(body: bytes) -> _Fields | None:
+def _read_leniently(body: bytes | bytearray) -> _Fields | None:
     """For NaN, half surrogate pairs and broken UTF-8: clients do send them, and some providers take them."""
     try:
         # Whole numbers as floats: no digit string is too long for them.

@@ -10,7 +10,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 from aiohttp.streams import StreamReader
@@ -20,6 +20,9 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from gateway.client import ClientRequest
 from gateway.faults import ClientStalled, Fault, InvalidRequest, RequestTimeout, error_body
 from shared import counters
+
+if TYPE_CHECKING:
+    from gateway.client_head import ClientHead
 
 Handler = Callable[[ClientRequest], Awaitable[bool]]
 """Serves one request and says whether the connection can serve another. ConnectionError: it is broken."""
@@ -65,6 +68,8 @@ class ClientConnection(RequestHandler):
         self._head_bytes = 0
         self._head_since_s = 0.0
         self.answer_begun = False
+        self.known_head: ClientHead | None = None
+        """What the last request's head said."""
         self._closing: asyncio.TimerHandle | None = None
         self._on_flow: Callable[[bool], None] | None = None
 
@@ -148,6 +153,11 @@ class ClientConnection(RequestHandler):
         """Read on."""
         self._resume_transport_reading()
 
+    @property
+    def behind(self) -> bool:
+        """Whether the write buffer is above its high-water mark."""
+        return bool(self._paused)
+
     async def drained(self, timeout_s: float) -> None:
         """Wait until the write buffer is below its high-water mark. Raises ClientStalled."""
         if self._paused:
@@ -187,14 +197,8 @@ class ClientConnection(RequestHandler):
 
     async def _serve_next(self) -> bool:
         """Wait for a request and serve it; whether the connection can serve another."""
-        if not self._messages:
-            if self._close:
-                return False
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+        if not self._messages and not await self._message_comes():
+            return False
         message, content = self._messages.popleft()
         if self._parser is not None:
             self._parser.message_consumed()
@@ -212,7 +216,8 @@ class ClientConnection(RequestHandler):
         try:
             keep = await self._handler(ClientRequest(self, message, content))
             # Nobody can make answers pile up by asking without reading.
-            await self.drained(self._idle_timeout_s)
+            if self._paused:
+                await self.drained(self._idle_timeout_s)
         except ConnectionError:
             return False
         except ClientStalled:
@@ -227,6 +232,17 @@ class ClientConnection(RequestHandler):
             keep = await self._linger(content) and keep
         self._content = None
         return keep and not self._close and (bool(self._messages) or not self._upgraded)
+
+    async def _message_comes(self) -> bool:
+        """Wait for a request; False if none is to come."""
+        if self._close:
+            return False
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        return True
 
     async def _linger(self, content: StreamReader) -> bool:
         """Read what is left of a body that nobody wanted, so that its sender sees the answer; whether it ended."""

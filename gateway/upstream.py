@@ -7,7 +7,7 @@ connection is not written to another one.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import lru_cache
 from typing import Final, Self
 
@@ -19,8 +19,9 @@ from gateway.transport.pool import Pool
 from gateway.transport.proxies import Proxies
 from shared import counters
 
-RawHeaders = Sequence[tuple[bytes, bytes]]
 RequestBody = bytes | bytearray | AsyncIterator[bytes | bytearray] | None
+
+__all__ = ["Answer", "Origin", "RequestBody", "Upstream", "origin_of"]
 
 _LONGEST_TICK_S: Final = 1.0
 _TICKS_PER_TIMEOUT: Final = 4
@@ -32,13 +33,13 @@ def _origin_of(url_start: str) -> Origin:
     return Origin.of(url_start)
 
 
-def origin_of(url: str) -> tuple[Origin, str]:
-    """An absolute URL as origin and request target."""
+def origin_of(url: str) -> tuple[Origin, bytes]:
+    """An absolute URL (ASCII) as origin and request target."""
     path_at = url.find("/", url.find("://") + 3)
     query_at = url.find("?")
     end = min(at for at in (path_at, query_at, len(url)) if at >= 0)
     target = url[end:]
-    return _origin_of(url[:end]), target if target.startswith("/") else "/" + target
+    return _origin_of(url[:end]), (target if target.startswith("/") else "/" + target).encode("ascii")
 
 
 class Answer:
@@ -141,40 +142,31 @@ class Upstream:
         self,
         method: str,
         origin: Origin,
-        target: str,
-        headers: RawHeaders,
+        target: bytes,
+        lines: bytes,
         body: RequestBody,
         *,
+        chunked: bool = False,
         on_interim: Callable[[bytes], None] | None = None,
         upgrades: bool = False,
     ) -> Answer:
         """Send a request and wait for the head of its answer.
 
-        `headers` carry Host and, for a body of known length, Content-Length; a body without one goes out chunked if it
-        is a stream. `on_interim` gets the heads of 1xx answers other than 100; with `upgrades` a 101 is an
-        answer. Raises ProviderUnreachable,
-        ProviderTimeout, and whatever reading the body raises.
+        `lines` are the header lines, each with its CRLF before it: Host is among them and, for a body of known length,
+        Content-Length; `chunked` says that a streamed body has none. `on_interim` gets the heads of 1xx answers other
+        than 100; with `upgrades` a 101 is an answer. Raises ProviderUnreachable, ProviderTimeout, and whatever reading
+        the body raises.
         """
         connection = self._pool.take(origin, self._now_s()) or await self._dialer.dial(origin)
         self._busy.add(connection)
         try:
-            parts: list[bytes | bytearray] = [
-                method.encode("ascii"),
-                b" ",
-                connection.target_prefix,
-                target.encode("ascii"),
-                b" HTTP/1.1",
-            ]
-            parts += [b"\r\n%b: %b" % field for field in headers]
-            parts += (connection.proxy_lines, b"\r\n\r\n")
+            start = b"%b %b%b HTTP/1.1" % (method.encode("ascii"), connection.target_prefix, target)
             if body is None or isinstance(body, bytes | bytearray):
-                parts.append(body or b"")
-                connection.send(method, b"".join(parts), on_interim=on_interim, upgrades=upgrades)
+                request = b"".join((start, lines, connection.proxy_lines, b"\r\n\r\n", body or b""))
+                connection.send(method, request, on_interim=on_interim, upgrades=upgrades)
             else:
-                chunked = not any(name.lower() == b"content-length" for name, _ in headers)
-                if chunked:
-                    parts[-1] = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
-                connection.send(method, b"".join(parts), on_interim=on_interim)
+                end = b"\r\nTransfer-Encoding: chunked\r\n\r\n" if chunked else b"\r\n\r\n"
+                connection.send(method, b"".join((start, lines, connection.proxy_lines, end)), on_interim=on_interim)
                 connection.upload(body, chunked=chunked)
             return Answer(self, origin, connection, await connection.answer())
         except BaseException:

@@ -100,6 +100,8 @@ def start_lectr(directory: Path, **settings: str) -> Iterator[Lectr]:
         admin(redis_url, "azure", "set", "acme", "--endpoint", f"{mock.url}/azure", "--api-version", "2024-10-21")
         ingestor = Ingestor(directory / "ingestor", redis_url, clickhouse_url).wait()
         parts.enter_context(running(ingestor))
+        # Hundreds of tests wait for their rows.
+        settings = {"LECTR_FLUSH_INTERVAL_MS": "20", **settings}
         gateway = Gateway(directory / "gateway", redis_url, upstreams_of(mock.url), **settings).wait()
         parts.enter_context(running(gateway))
         yield Lectr(directory, redis_url, clickhouse_url, mock, gateway, ingestor, made["org"], made["key"])

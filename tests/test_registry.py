@@ -13,7 +13,7 @@ import pytest
 
 from dashboard.registry import Registry as Writer
 from gateway import faults
-from gateway.auth import authenticate, require_enabled
+from gateway.auth import authenticate, hash_of_key, require_enabled
 from gateway.registry import Directory
 from shared.environment import SecretUrl
 from shared.registry import (
@@ -195,10 +195,10 @@ def known() -> Directory:
 
 def test_authentication(known: Directory) -> None:
     """The right key is its organisation's, enabled or not; whether it is enabled is asked separately."""
-    assert authenticate("lc_key_right", known).org == "acme"
-    require_enabled(authenticate("lc_key_right", known))
+    assert authenticate(hash_of_key("lc_key_right"), known).org == "acme"
+    require_enabled(authenticate(hash_of_key("lc_key_right"), known))
     with pytest.raises(faults.OrgDisabled, match="off is disabled"):
-        require_enabled(authenticate("lc_key_off", known))
+        require_enabled(authenticate(hash_of_key("lc_key_off"), known))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_authentication(known: Directory) -> None:
 def test_wrong_keys(known: Directory, key: str) -> None:
     """Anything but a key itself is invalid, its hash too, and the refusal does not repeat what was sent."""
     with pytest.raises(faults.InvalidKey) as refused:
-        authenticate(key, known)
+        authenticate(hash_of_key(key), known)
     assert key not in refused.value.message or key == "right"
 
 
@@ -219,7 +219,7 @@ def test_wrong_keys(known: Directory, key: str) -> None:
 def test_no_key(known: Directory, key: str | None) -> None:
     """No key at all is told apart from a wrong one."""
     with pytest.raises(faults.MissingKey):
-        authenticate(key, known)
+        authenticate(hash_of_key(key), known)
 
 
 def together(*changes: Callable[[], Any]) -> list[Any]:

@@ -5,11 +5,12 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.request_body import (
     RequestFacts,
+    _any_facts,
     body_kind,
     json_facts,
     model_in_path,
@@ -270,6 +271,36 @@ def test_any_json_object_is_readable(body: dict[str, Any]) -> None:
     got.model.encode()
     assert 0 <= got.max_tokens < 2**31
     assert got.message_count >= 0
+
+
+CHATS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "model": st.text(max_size=3),
+        "messages": st.lists(
+            st.fixed_dictionaries({"role": st.just("user"), "content": st.text(max_size=5)}, optional={"name": JSON})
+            | JSON,
+            max_size=4,
+        ),
+    },
+    optional={
+        **{name: JSON for name in (*FIELDS[0], *FIELDS[1]) if name not in {"model", "messages"}},
+        "stream": st.booleans(),
+        "stream_options": st.just({"include_usage": True}),
+        "max_tokens": st.integers(-3, 2**40),
+        "max_completion_tokens": st.integers(),
+        "tools": st.lists(st.just({}), max_size=2),
+        "response_format": st.sampled_from([None, {"type": "text"}, {"type": "json_object"}, "mp3"]),
+        "temperature": JSON,
+    },
+)
+
+
+@settings(max_examples=500)
+@given(CHATS)
+def test_the_short_way_and_the_long_one_agree(body: dict[str, Any]) -> None:
+    """A usual chat request is read into typed fields; what comes out is what the general reader finds."""
+    data = json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    assert json_facts(data) == _any_facts(data)
 
 
 @given(st.binary() | st.binary().map(lambda tail: b"{" + tail))

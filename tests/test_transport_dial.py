@@ -90,7 +90,7 @@ def test_a_url_is_origin_and_target(url: str, origin: tuple[str, str, int], targ
     """Scheme, host and port choose the connection; what follows goes out as it is."""
     found, rest = origin_of(url)
     assert (found.scheme, found.host, found.port) == origin
-    assert rest == target
+    assert rest == target.encode()
 
 
 async def test_the_second_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:

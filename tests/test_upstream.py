@@ -67,7 +67,7 @@ async def exchange(upstream: Upstream, url: str, *, pause: bool = False) -> byte
     """One GET; the body."""
     origin, target = origin_of(url)
     sink = Collecting()
-    answer = await upstream.open("GET", origin, target, [(b"Host", b"x")], None)
+    answer = await upstream.open("GET", origin, target, b"\r\nHost: x", None)
     sink.pauses = answer if pause else None
     if not answer.start(sink):
         await answer.finished()
@@ -96,7 +96,7 @@ async def test_a_pause_outlasts_what_was_held() -> None:
     async with upstream_to(large) as (upstream, url, _):
         origin, target = origin_of(url)
         sink = Collecting()
-        answer = await upstream.open("GET", origin, target, [(b"Host", b"x")], None)
+        answer = await upstream.open("GET", origin, target, b"\r\nHost: x", None)
         connection = answer._open
         async with asyncio.timeout(10):
             while not connection._held or connection._transport is None or connection._transport.is_reading():

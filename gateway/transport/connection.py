@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Literal, Protocol, cast
 
 from gateway.faults import ProviderTruncated, ProviderUnreachable
-from gateway.transport.framing import MalformedAnswer, UntilClose
+from gateway.transport.framing import Framing, MalformedAnswer, UntilClose
 from gateway.transport.head import LONGEST_HEAD_BYTES, AnswerHead, is_interim, parse_head
 
 _MOST_INTERIM_HEADS: Final = 32
@@ -35,12 +35,14 @@ class Connection(asyncio.Protocol):
         "_broken",
         "_done",
         "_drained",
+        "_framing",
         "_head",
         "_held",
         "_interim_heads",
         "_loop",
         "_lost",
         "_method",
+        "_now_s",
         "_on_interim",
         "_poll",
         "_sink",
@@ -58,12 +60,14 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._now_s = loop.time
         self._transport: asyncio.Transport | None = None
         self._poll: select.poll | None = None
         self._waiter: asyncio.Future[AnswerHead] | None = None
         self._head: AnswerHead | None = None
         self._held = bytearray()
         self._sink: Sink | None = None
+        self._framing: Framing | None = None
         self._sink_paused = False
         self._done: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -93,9 +97,22 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the provider."""
-        self.heard_s = self._loop.time()
-        if self._sink is not None:
-            self._pass_on(data)
+        self.heard_s = self._now_s()
+        sink, framing = self._sink, self._framing
+        if sink is not None and framing is not None:
+            try:
+                wire, payload, rest = framing.take(data)
+            except MalformedAnswer:
+                self.fail(ProviderTruncated("malformed body"))
+                return
+            if wire:
+                sink.take(wire, payload)
+            if framing.ended:
+                # Bytes behind the end belong to nothing: this connection is not used again.
+                self._broken |= bool(rest)
+                self._sink = None
+                if self._done is not None and not self._done.done():
+                    self._done.set_result(None)
         elif self._tunnel is not None:
             self._tunnel(data)
         elif self._head is not None:
@@ -141,7 +158,7 @@ class Connection(asyncio.Protocol):
         self._method, self._on_interim, self._upgrades = method, on_interim, upgrades
         self._waiter = self._loop.create_future()
         self._interim_heads = 0
-        self.heard_s = self._loop.time()
+        self.heard_s = self._now_s()
         if self._transport is None or self._lost:
             self.fail(ProviderUnreachable("the connection broke before the request was sent"))
         else:
@@ -165,10 +182,10 @@ class Connection(asyncio.Protocol):
         framing = head.framing
         if framing is None:
             return True
-        self._sink = sink
+        self._sink, self._framing = sink, framing
         if self._held:
             held, self._held = bytes(self._held), bytearray()
-            self._pass_on(held)
+            self.data_received(held)
             self._read_on()
         if self._lost and self._sink is not None:
             self._end_with_connection()
@@ -222,7 +239,7 @@ class Connection(asyncio.Protocol):
         for ending in (self._waiter, self._done):
             if ending is not None and ending.done() and not ending.cancelled():
                 ending.exception()  # whoever waited may have been cancelled; asyncio would call it unseen
-        self._sink = self._on_interim = self._waiter = self._done = self._tunnel = None
+        self._sink = self._framing = self._on_interim = self._waiter = self._done = self._tunnel = None
         self._sink_paused = False
         if (
             head is not None
@@ -255,7 +272,7 @@ class Connection(asyncio.Protocol):
     def _read_on(self) -> None:
         if self._transport is None or self._lost or self._sink_paused or self._transport.is_reading():
             return
-        self.heard_s = self._loop.time()
+        self.heard_s = self._now_s()
         self._transport.resume_reading()
 
     def write(self, data: bytes | bytearray) -> asyncio.Future[None] | None:
@@ -336,24 +353,6 @@ class Connection(asyncio.Protocol):
         if head.status != _CONTINUE and self._on_interim is not None:
             self._on_interim(head.block)
 
-    def _pass_on(self, data: bytes) -> None:
-        head, sink = self._head, self._sink
-        if head is None or sink is None or head.framing is None:
-            raise RuntimeError("a body without an answer")
-        try:
-            wire, payload, rest = head.framing.take(data)
-        except MalformedAnswer:
-            self.fail(ProviderTruncated("malformed body"))
-            return
-        if wire:
-            sink.take(wire, payload)
-        if head.framing.ended:
-            # Bytes behind the end belong to nothing: this connection is not used again.
-            self._broken |= bool(rest)
-            self._sink = None
-            if self._done is not None and not self._done.done():
-                self._done.set_result(None)
-
     def _end_with_connection(self) -> None:
         framing = self._head.framing if self._head is not None else None
         if isinstance(framing, UntilClose) and not self._broken:
@@ -372,7 +371,7 @@ class Connection(asyncio.Protocol):
                 waits = self.write(b"%x\r\n%b\r\n" % (len(piece), bytes(piece)) if chunked else piece)
                 if waits is not None:
                     await waits
-                self.heard_s = self._loop.time()
+                self.heard_s = self._now_s()
             if chunked:
                 self.write(b"0\r\n\r\n")
         except ConnectionError:

@@ -16,6 +16,12 @@ _LONGEST_SIZE_LINE_BYTES: Final = 4096
 _LONGEST_TRAILERS_BYTES: Final = 16 * 1024
 
 
+_LONGEST_KNOWN_DIGITS: Final = 4
+_MOST_KNOWN_SIZES: Final = 4096
+_known_sizes: dict[bytes, int] = {}
+"""Size lines that were checked before, without their CRLF; of a few thousand sizes most streams are made."""
+
+
 class MalformedAnswer(Exception):
     """An answer that two parsers could read in two ways, or none."""
 
@@ -75,6 +81,12 @@ class Chunked:
         if self._held:
             data = self._held + data
             self._held = b""
+        elif not (self._left_bytes or self._line_end_due or self._in_trailers):
+            # One whole chunk per piece is how most streams come.
+            digits = data[: data.find(b"\r\n", 0, _LONGEST_KNOWN_DIGITS + 2)]
+            size = _known_sizes.get(digits, 0)
+            if size and len(data) == len(digits) + size + 4 and data.endswith(b"\r\n"):
+                return data, data[len(digits) + 2 : -2], b""
         size, at = len(data), 0
         pieces: list[bytes] = []
         while at < size:
@@ -108,6 +120,8 @@ class Chunked:
                     raise MalformedAnswer("a chunk-size line without end")
                 at = line.end()
                 self._left_bytes = int(line[1], 16)
+                if len(line[0]) <= _LONGEST_KNOWN_DIGITS + 2 and len(_known_sizes) < _MOST_KNOWN_SIZES:
+                    _known_sizes[line[0][:-2]] = self._left_bytes
                 self._in_trailers = not self._left_bytes
         payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self.ended:

@@ -12,15 +12,14 @@ from gateway.transport.framing import Chunked, Framing, Length, MalformedAnswer,
 LONGEST_HEAD_BYTES: Final = 256 * 1024
 """A provider that never ends its head must not fill our memory; the largest seen in the wild are below 16 KiB."""
 
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?(?:\r\n|\Z)")
-_NOT_A_FIELD: Final = re.compile(rb"\r\n(?![!#$%&'*+\-.^_`|~0-9A-Za-z]+:)")
-"""Also a folded line, which starts with a blank: obsolete since RFC 7230, read differently by different parsers."""
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*+)?+(?=\r\n)")
+_FIELD_LINES: Final = re.compile(rb"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff]*+)*+\r\n\r\n")
+"""No bare CR or LF, no control character, and no folded line: obsolete, and read differently by different parsers."""
 _FIELDS: Final = re.compile(
     rb"\r\n(connection|keep-alive|proxy-connection|te|transfer-encoding|upgrade|content-length|content-type"
     rb"|content-encoding|x-request-id|request-id|apim-request-id):([^\r]*)"
 )
 """Searched for in lower case: ignoring case costs twice as much."""
-_ORDINARY: Final = bytes(byte for byte in range(256) if (byte >= 0x20 and byte != 0x7F) or byte == 0x09)  # noqa: PLR2004 - field text
 _OURS: Final = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade"})
 """Fields of the hop (RFC 9110 7.6.1). Transfer-Encoding is one too, but chunked bodies are handed on as they are."""
 _NEVER_NAMED: Final = frozenset(
@@ -98,49 +97,54 @@ def parse_head(block: bytes, method: str) -> AnswerHead:  # noqa: C901 - one pas
     start = _STATUS_LINE.match(block)
     if start is None:
         raise MalformedAnswer("no HTTP/1 status line")
-    line_ends = block.translate(None, _ORDINARY)
-    if line_ends != b"\r\n" * (len(line_ends) // 2):
-        raise MalformedAnswer("a control character, a bare CR or a bare LF in the head")
+    at = start.end()
+    checked = _FIELD_LINES.match(block, at)
+    if checked is None or checked.end() != len(block):
+        raise MalformedAnswer("a header line that is no field, or a control character, a bare CR or a bare LF")
+    version, digits = start.group(1, 2)
+    status_line = block[:at]
     # The last line end and the empty line stay out: no field follows them.
     end = len(block) - 4
-    if _NOT_A_FIELD.search(block, 0, end):
-        raise MalformedAnswer("a header line that is no field")
-    old = start[1] == b"0"
-    status = int(start[2])
-    at = block.index(b"\r\n")
-    status_line = block[:at]
     fields: dict[bytes, bytes] = {}
     lengths: list[bytes] = []
     codings: list[bytes] = []
-    tokens: set[bytes] = set()
+    tokens = b""
     kept: list[bytes] = []
-    for found in _FIELDS.finditer(block.lower(), at, max(end, at)):
-        name = found[1]
-        if name in _OURS:
-            kept.append(block[at : found.start()])
-            at = found.end()
+    for found in _FIELDS.finditer(block.lower(), at, max(at, end)):
+        name, value = found.group(1, 2)
+        if name == b"content-length":
+            lengths.append(value.strip())
+        elif name in _OURS:
+            line_start, line_end = found.span()
+            kept.append(block[at:line_start])
+            at = line_end
             if name == b"connection":
-                tokens.update(token.strip() for token in found[2].split(b","))
-        elif name == b"content-length":
-            lengths.append(found[2].strip())
+                tokens = tokens + b"," + value if tokens else value
         elif name == b"transfer-encoding":
-            codings.append(found[2].strip())
+            codings.append(value.strip())
         elif not fields.get(name):
             fields[name] = block[found.start(2) : found.end(2)].strip()
-    kept.append(block[at:end])
-    lines = b"".join(kept)
-    named = tokens - _NEVER_NAMED
-    if named:
-        lines = _without(lines, named)
-    closes = b"close" in tokens or (old and b"keep-alive" not in tokens)
-    framing = _framing(status, method, lengths, codings, old=old)
+    lines = block[at:end]
+    if kept:
+        kept.append(lines)
+        lines = b"".join(kept)
+    old = version == b"0"
+    closes = old
+    if tokens and tokens.strip() != b"keep-alive":
+        named = {token.strip() for token in tokens.split(b",")}
+        closes = b"close" in named or (old and b"keep-alive" not in named)
+        if named := named - _NEVER_NAMED:
+            lines = _without(lines, named)
+    elif tokens:
+        closes = False
+    status = int(digits)
     return AnswerHead(
         block=block,
         status=status,
         status_line=status_line,
         lines=lines,
         fields=fields,
-        framing=framing,
+        framing=_framing(status, method, lengths, codings, old=old),
         closes=closes,
     )
 

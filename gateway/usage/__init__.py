@@ -14,12 +14,15 @@ The traps: a stream is what the answer's content-type says, not what the request
 other, they are never added up. GET /responses/{id} repeats a usage that was counted when the response was created.
 """
 
+from functools import lru_cache
+from typing import Final
+
 from gateway.usage.endpoints import dialect_of
 from gateway.usage.meter import AnswerMeter, SilentMeter
-from gateway.usage.reading import Call, Meter, Reading
+from gateway.usage.reading import NO_READING, Call, Meter, Reading
 from gateway.usage.request_id import request_id_of
 
-__all__ = ["Call", "Meter", "Reading", "SilentMeter", "open_meter", "request_id_of"]
+__all__ = ["NO_READING", "Call", "Meter", "Reading", "SilentMeter", "open_meter", "request_id_of"]
 
 
 def open_meter(call: Call, status: int, content_type: str, content_encoding: str) -> Meter:
@@ -28,10 +31,18 @@ def open_meter(call: Call, status: int, content_type: str, content_encoding: str
     Answers that cannot tell anything (redirects, endpoints without usage, sound and plain text) get a meter that
     ignores the bytes.
     """
-    media_type = content_type.partition(";")[0].strip().lower()
     dialect = dialect_of(call)
+    media_type = _known_media_type(content_type) if len(content_type) <= _LONGEST_KNOWN else _media_type(content_type)
     failed = status >= 400  # noqa: PLR2004 - HTTP's own boundary
     answered = 200 <= status < 300  # noqa: PLR2004 - HTTP's own boundary
     if not failed and (not answered or dialect is None or not dialect.reads(media_type)):
         return SilentMeter(has_content=answered and dialect is not None)
-    return AnswerMeter(call, dialect, status=status, media_type=media_type, content_encoding=content_encoding)
+    return AnswerMeter(call, dialect, status, media_type, content_encoding)
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+_LONGEST_KNOWN: Final = 64
+_known_media_type: Final = lru_cache(maxsize=256)(_media_type)

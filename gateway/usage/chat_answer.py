@@ -5,35 +5,26 @@ oddly typed or contradicts itself; chat.py reads that as a whole. A stream has h
 others.
 """
 
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from gateway.usage.counts import MAX_COUNT
-from gateway.usage.tally import Tally
+from gateway.usage.reading import known_label
+from gateway.usage.tally import Tally, utf8_bytes
 from shared.event import Usage
 
 
 class _Message(msgspec.Struct, gc=False):
-    """A message, or a piece of one."""
+    """A message, or a piece of one, that holds nothing but text."""
 
     content: str | None = None
     reasoning: object = None
     reasoning_content: object = None
-    refusal: object = None
-    tool_calls: object = None
-    function_call: object = None
-    audio: object = None
-
-    def is_text(self) -> bool:
-        return not (
-            self.reasoning
-            or self.reasoning_content
-            or self.refusal
-            or self.tool_calls
-            or self.function_call
-            or self.audio
-        )
+    refusal: Literal[""] | None = None
+    tool_calls: Annotated[list[object], msgspec.Meta(max_length=0)] | None = None
+    function_call: None = None
+    audio: None = None
 
 
 class _ChunkChoice(msgspec.Struct, gc=False):
@@ -93,10 +84,12 @@ def read_usual_chunk(tally: Tally, data: bytes) -> bool:
     if len(chunk.choices) != 1 or chunk.usage or chunk.error or chunk.x_groq:
         return False
     choice = chunk.choices[0]
-    if choice.finish_reason or not choice.delta.is_text():
+    delta = choice.delta
+    if choice.finish_reason or delta.reasoning or delta.reasoning_content:
         return False
-    if choice.delta.content:
-        tally.note_text(choice.delta.content)
+    if text := delta.content:
+        tally.text_bytes += len(text) if text.isascii() else utf8_bytes(text)
+        tally.token_seen = True
     if not tally.model:
         tally.note_model(chunk.model)
     if chunk.service_tier and chunk.service_tier != tally.service_tier:
@@ -113,23 +106,29 @@ def read_usual_answer(tally: Tally, data: bytes) -> bool:
         answer = _decode_answer(data)
     except (ValueError, RecursionError):
         return False
-    if len(answer.choices) != 1 or answer.error or answer.x_groq or not answer.choices[0].message.is_text():
+    if len(answer.choices) != 1 or answer.error or answer.x_groq:
+        return False
+    choice = answer.choices[0]
+    if choice.message.reasoning or choice.message.reasoning_content:
         return False
     usage = _disjoint(answer.usage)
     if usage is None:
         return False
-    choice = answer.choices[0]
     tally.note_text(choice.message.content)
-    tally.note_model(answer.model)
-    tally.note_finish(choice.finish_reason)
-    tally.note_tier(answer.service_tier)
+    tally.model = known_label(answer.model)
+    tally.finish_reason = known_label(choice.finish_reason)
+    tally.service_tier = known_label(answer.service_tier)
     tally.usage = usage
-    tally.reported_is_final = bool(tally.finish_reason)
+    tally.reported_is_final = tally.finish_reason != ""
     return True
 
 
 def _disjoint(raw: _Usage) -> Usage | None:
     """Disjoint counts; None when parts exceed their whole, which openai_usage.py settles."""
+    if raw.prompt_tokens_details is None and raw.completion_tokens_details is None:
+        if not (0 <= raw.prompt_tokens <= MAX_COUNT and 0 <= raw.completion_tokens <= MAX_COUNT):
+            return None
+        return Usage(input_uncached_tokens=raw.prompt_tokens, output_text_tokens=raw.completion_tokens)
     inward, outward = raw.prompt_tokens_details or _NO_DETAILS, raw.completion_tokens_details or _NO_DETAILS
     cached, written = inward.cached_tokens or 0, inward.cache_write_tokens or 0
     audio, image = inward.audio_tokens or 0, inward.image_tokens or 0

@@ -4,10 +4,11 @@ In: an answer's encoded bytes as they come. Out: a Reading at the end. Never rai
 is decoded is a copy.
 """
 
+from functools import partial
 from typing import Any
 
 from gateway.usage import estimate
-from gateway.usage.bounded import BoundedBytes, Excerpt
+from gateway.usage.bounded import WHOLE_LIMIT_BYTES, BoundedBytes, Excerpt
 from gateway.usage.dialect import Dialect
 from gateway.usage.encodings import Decoder, EncodingFault, open_decoder
 from gateway.usage.errors import category_of_answer, category_of_status, error_in
@@ -18,6 +19,10 @@ from gateway.usage.tally import Tally
 from gateway.usage.verdict import reading_of
 
 _DONE = b"[DONE]"
+
+
+def _nothing_is_usual(_data: bytes) -> bool:
+    return False
 
 
 class SilentMeter:
@@ -43,8 +48,23 @@ class SilentMeter:
 class AnswerMeter:
     """Reads a stream of events or one JSON document, in whatever encoding."""
 
+    __slots__ = (
+        "_body",
+        "_call",
+        "_decoder",
+        "_dialect",
+        "_failed",
+        "_legible",
+        "_only_piece",
+        "_received",
+        "_scanner",
+        "_status",
+        "_tally",
+        "faulted",
+    )
+
     def __init__(
-        self, call: Call, dialect: Dialect | None, *, status: int, media_type: str, content_encoding: str
+        self, call: Call, dialect: Dialect | None, status: int, media_type: str, content_encoding: str
     ) -> None:
         self._call = call
         self._status = status
@@ -52,16 +72,22 @@ class AnswerMeter:
         # An error's usage does not count, and without a dialect only errors are read.
         self._dialect = None if self._failed else dialect
         self._tally = Tally(call.provider)
-        self._scanner = EventScanner(self._take_event) if media_type == "text/event-stream" else None
-        self._body = BoundedBytes()
+        self._scanner: EventScanner | None = None
+        if media_type == "text/event-stream":
+            usual = _nothing_is_usual if self._dialect is None else partial(self._dialect.read_usual_event, self._tally)
+            self._scanner = EventScanner(self._take_event, usual)
+        self._only_piece = b""
+        """The document, if it came in one piece; from the second on they are all in `_body`."""
+        self._body: BoundedBytes | None = None
         self._received = False
         self._legible = True
         self._decoder: Decoder | None = None
         self.faulted = False
-        try:
-            self._decoder = open_decoder(content_encoding)
-        except EncodingFault:
-            self._legible = False
+        if content_encoding:
+            try:
+                self._decoder = open_decoder(content_encoding)
+            except EncodingFault:
+                self._legible = False
 
     @property
     def token_seen(self) -> bool:
@@ -105,10 +131,16 @@ class AnswerMeter:
         return reading
 
     def _take_decoded(self, piece: bytes) -> None:
-        if self._scanner is None:
-            self._body.add(piece)
-        else:
+        if self._scanner is not None:
             self._scanner.feed(piece)
+        elif self._body is not None:
+            self._body.add(piece)
+        elif not self._only_piece and len(piece) <= WHOLE_LIMIT_BYTES:
+            self._only_piece = piece
+        else:
+            self._body = BoundedBytes()
+            self._body.add(self._only_piece)
+            self._body.add(piece)
 
     def _take_event(self, name: bytes, data: bytes | Excerpt) -> None:
         if isinstance(data, Excerpt):
@@ -116,9 +148,7 @@ class AnswerMeter:
         elif data.startswith(_DONE):
             self._tally.ended = True
             return
-        elif self._dialect is not None and (
-            self._dialect.ignores(name) or self._dialect.read_usual_event(self._tally, data)
-        ):
+        elif self._dialect is not None and self._dialect.ignores(name):
             return
         else:
             event = decode_value(data)
@@ -126,8 +156,11 @@ class AnswerMeter:
 
     def _read_body(self, *, complete: bool) -> bool:
         """Read the collected document; return whether it is whole."""
-        size_bytes = self._body.size_bytes
-        body = self._body.take()
+        body: bytes | Excerpt = self._only_piece
+        size_bytes = len(body)
+        if self._body is not None:
+            size_bytes = self._body.size_bytes
+            body = self._body.take()
         if isinstance(body, Excerpt):
             self._read(salvage(body), is_event=False)
             self._tally.unreadable = self._tally.reported is None

@@ -4,17 +4,18 @@ In: facts about the request. Out: one Reading. Text that comes from an answer is
 message text.
 """
 
+from functools import lru_cache
 from typing import Final, Protocol
 
 import msgspec
 
-from shared.event import ErrorSource, Usage, UsageSource
+from shared.event import NO_USAGE, ErrorSource, Usage, UsageSource
 
 MAX_LABEL_BYTES: Final = 256
 """A provider's names are short; this keeps a hostile one out of the journal and of the analytics' dictionaries."""
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """What the meter needs to know about the request."""
 
     provider: str
@@ -27,7 +28,7 @@ class Call(msgspec.Struct, frozen=True):
     message_count: int
 
 
-class Reading(msgspec.Struct, frozen=True):
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """What an answer said about itself."""
 
     usage: Usage
@@ -45,6 +46,9 @@ class Reading(msgspec.Struct, frozen=True):
     """From the body: `request_id`, `x_groq.id` or `responseId`. The headers come first, see `request_id_of`."""
     service_tier: str
     """As reported; `fast` when Anthropic reports that speed, which prices more than its tier does."""
+
+
+NO_READING: Final = Reading(NO_USAGE, "absent", "", "", "", "", "", "")
 
 
 class Meter(Protocol):
@@ -69,6 +73,11 @@ class Meter(Protocol):
         """Return the reading; call it once. `complete` is False when the transfer broke off or the client left."""
 
 
+def known_label(value: object) -> str:
+    """The same as `label`, for names of which there are few, like models: those are remembered."""
+    return _known(value) if isinstance(value, str) and len(value) <= _LONGEST_KNOWN else label(value)
+
+
 def label(value: object) -> str:
     """Return a name from an answer, printable and within MAX_LABEL_BYTES; '' if it is not text."""
     if not isinstance(value, str):
@@ -79,3 +88,7 @@ def label(value: object) -> str:
     if text.isascii():
         return text[:MAX_LABEL_BYTES]
     return text.encode()[:MAX_LABEL_BYTES].decode(errors="ignore")
+
+
+_LONGEST_KNOWN: Final = 64
+_known = lru_cache(maxsize=1024)(label)

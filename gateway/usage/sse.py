@@ -9,13 +9,13 @@ Source: WHATWG HTML, server-sent events; the lenient end is what SDKs do.
 from collections.abc import Callable
 from typing import Final
 
-from gateway.usage.bounded import BoundedBytes, Excerpt
+from gateway.usage.bounded import WHOLE_LIMIT_BYTES, BoundedBytes, Excerpt
 
 _LF: Final = 0x0A
 _CR: Final = 0x0D
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _MAX_NAME_BYTES: Final = 128
-_EMPTY_EVENT_BYTES: Final = len(b"data: \n\n")
+_FIELD_BYTES: Final = len(b"data: ")
 
 EventSink = Callable[[bytes, bytes | Excerpt], None]
 
@@ -23,10 +23,12 @@ EventSink = Callable[[bytes, bytes | Excerpt], None]
 class EventScanner:
     """Feeds events to a sink as soon as their blank line has come."""
 
-    __slots__ = ("_at_start", "_data", "_joined", "_name", "_partial", "_sink", "_skip_lf")
+    __slots__ = ("_at_start", "_data", "_is_read", "_joined", "_name", "_partial", "_sink", "_skip_lf")
 
-    def __init__(self, sink: EventSink) -> None:
+    def __init__(self, sink: EventSink, is_read: Callable[[bytes], bool]) -> None:
+        """`is_read` is asked first for the data of events without a name; what it has read does not reach the sink."""
         self._sink = sink
+        self._is_read = is_read
         self._partial = BoundedBytes()
         self._skip_lf = False
         self._at_start = True
@@ -43,14 +45,7 @@ class EventScanner:
                 chunk = chunk[1:]
         if not chunk:
             return
-        if (
-            len(chunk) > _EMPTY_EVENT_BYTES
-            and chunk.endswith(b"\n\n")
-            and chunk.startswith(b"data: ")
-            and self._is_one_event(chunk)
-        ):
-            self._at_start = False
-            self._sink(b"", chunk[6:-2])
+        if chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and self._take_whole(chunk):
             return
         lines = chunk.splitlines()  # of bytes: \n, \r and \r\n, nothing else
         last = chunk[-1]
@@ -68,15 +63,25 @@ class EventScanner:
         if rest:
             self._partial.add(rest)
 
-    def _is_one_event(self, chunk: bytes) -> bool:
-        """Whether nothing else is going on: one event of one line per piece is how most streams come."""
-        return (
-            chunk.find(b"\n") == len(chunk) - 2
-            and b"\r" not in chunk
-            and self._data is None
-            and not self._name
-            and not self._partial.size_bytes
-        )
+    def _take_whole(self, chunk: bytes) -> bool:
+        """Take events of one line of data each, if the chunk is such and nothing else: how most streams come."""
+        events = chunk[_FIELD_BYTES:-2].split(b"\n\ndata: ")
+        if (
+            # No line end but those between the events.
+            chunk.count(b"\n") != 2 * len(events)
+            or b"\r" in chunk
+            or self._data is not None
+            or self._name
+            or self._partial.size_bytes
+            or len(chunk) > WHOLE_LIMIT_BYTES
+        ):
+            return False
+        self._at_start = False
+        is_read = self._is_read
+        for data in events:
+            if data and not is_read(data):
+                self._sink(b"", data)
+        return True
 
     def close(self) -> None:
         """Take what has come of an unfinished event as the whole of it."""

@@ -1,77 +1,55 @@
 """What a meter noted so far. In: notes by a dialect. Out: nothing by itself; verdict.py reads it. Holds no content."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from gateway.usage.reading import label
+import msgspec
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from shared.event import Usage
+from gateway.usage.reading import known_label, label
+from shared.event import Usage
 
 
-class Tally:
+class Tally(msgspec.Struct):
     """One answer's notes; counts and short names only."""
 
-    __slots__ = (
-        "cached_tokens_hint",
-        "ended",
-        "error_category",
-        "finish_reason",
-        "model",
-        "pending",
-        "provider",
-        "reasoning_bytes",
-        "reported",
-        "reported_is_final",
-        "request_id",
-        "searches",
-        "service_tier",
-        "text_bytes",
-        "token_seen",
-        "unreadable",
-        "usage",
-    )
-
-    def __init__(self, provider: str) -> None:
-        self.provider = provider
-        self.model = ""
-        self.finish_reason = ""
-        self.service_tier = ""
-        self.request_id = ""
-        self.error_category = ""
-        self.reported: Mapping[str, Any] | None = None
-        """The usage object that counts, as it came."""
-        self.usage: Usage | None = None
-        """Instead of it, the counts of an answer that was read the short way."""
-        self.reported_is_final = False
-        """Whether it came when there was nothing left to say."""
-        self.cached_tokens_hint = 0
-        """Groq's cache reads, which stand apart from its usage."""
-        self.searches = 0
-        """Web searches, where they are counted beside the usage."""
-        self.text_bytes = 0
-        self.reasoning_bytes = 0
-        self.token_seen = False
-        self.ended = False
-        """Whether the dialect's own end marker came."""
-        self.pending = False
-        """Whether the answer is only a receipt: the work goes on in the background, its usage comes later."""
-        self.unreadable = False
+    provider: str
+    model: str = ""
+    finish_reason: str = ""
+    service_tier: str = ""
+    request_id: str = ""
+    error_category: str = ""
+    reported: Mapping[str, Any] | None = None
+    """The usage object that counts, as it came."""
+    usage: Usage | None = None
+    """Instead of it, the counts of an answer that was read the short way."""
+    reported_is_final: bool = False
+    """Whether it came when there was nothing left to say."""
+    cached_tokens_hint: int = 0
+    """Groq's cache reads, which stand apart from its usage."""
+    searches: int = 0
+    """Web searches, where they are counted beside the usage."""
+    text_bytes: int = 0
+    reasoning_bytes: int = 0
+    token_seen: bool = False
+    ended: bool = False
+    """Whether the dialect's own end marker came."""
+    pending: bool = False
+    """Whether the answer is only a receipt: the work goes on in the background, its usage comes later."""
+    unreadable: bool = False
 
     def note_model(self, value: object) -> None:
         """Keep the first non-empty name: Azure's first chunk has an empty one."""
         if not self.model:
-            self.model = label(value)
+            self.model = known_label(value)
 
     def note_finish(self, value: object) -> None:
         """Keep the last reason."""
-        self.finish_reason = label(value) or self.finish_reason
+        self.finish_reason = known_label(value) or self.finish_reason
 
     def note_tier(self, value: object) -> None:
         """Keep the last tier: the first may be the one asked for, the last is the one given."""
-        self.service_tier = label(value) or self.service_tier
+        self.service_tier = known_label(value) or self.service_tier
 
     def note_request_id(self, value: object) -> None:
         """Keep the first id."""

@@ -51,6 +51,37 @@ def test_one_connection_serves_many(site: Site, answer: bytes) -> None:
     assert used(site) == [0] * ROUNDS
 
 
+def test_each_request_goes_out_as_it_came(site: Site) -> None:
+    """Heads that repeat or differ a little, one after the other: each arrives as on a connection of its own."""
+    site.provider.script = echo
+    series = [
+        post(site, b"one"),
+        post(site, b"one"),
+        post(site, b"and a longer one"),
+        post(site, b""),
+        post(site, b"one", b"X-Trace: 1"),
+        post(site, b"one", b"x-trace: 1"),
+        post(site, b"one", b"X-Trace: 2"),
+        post(site, b"one").replace(AUTHORIZATION, b"Bearer sk-another"),
+        post(site, b"one", b"Connection: X-Trace", b"X-Trace: 3"),
+        post(site, b"one").replace(b"/v1/files", b"/v1/files?limit=2"),
+        site.request("POST /v1/files HTTP/1.1", b"Transfer-Encoding: chunked", body=chunked(b"one")),
+        site.request("GET /v1/files HTTP/1.1"),
+        post(site, b"one"),
+    ]
+    with site.client() as client:
+        for request in series:
+            ask(client, request)
+    together = [(asked.raw_head, asked.body) for asked in site.provider.asked]
+    for request in series:
+        with site.client() as client:
+            ask(client, request)
+    apart = [(asked.raw_head, asked.body) for asked in site.provider.asked][len(series) :]
+    assert together == apart
+    # Three are the same, and a fourth whose only own field is for the hop.
+    assert len(set(together)) == len(series) - 3
+
+
 def test_head_leaves_the_connection_usable(site: Site) -> None:
     """HEAD and 304 with a length, and 1xx, leave the provider's connection in step."""
     site.provider.script = lambda connection, request: connection.send(
