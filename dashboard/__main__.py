@@ -52,7 +52,13 @@ def _with_registry(command: Callable[..., None]) -> Callable[..., None]:
 
 def _record(org: Org) -> dict[str, object]:
     endpoint = org.azure and {"endpoint": org.azure.endpoint, "api_version": org.azure.api_version}
-    return {"org": org.org, "enabled": org.enabled, "azure": endpoint, "version": org.version}
+    return {
+        "org": org.org,
+        "enabled": org.enabled,
+        "azure": endpoint,
+        "drain_features": list(org.drain_features),
+        "version": org.version,
+    }
 
 
 def _show_key(org: Org, key: str, *, as_json: bool) -> None:
@@ -102,6 +108,22 @@ def disable(registry: Registry, *, name: str, as_json: bool) -> None:
 def enable(registry: Registry, *, name: str, as_json: bool) -> None:
     """Serve an organisation again."""
     _show(registry.set_enabled(name, enabled=True), as_json=as_json, text=f"{name} is enabled")
+
+
+@org.command("on-disconnect")
+@_name
+@click.argument("policy", type=click.Choice(["drain", "cancel"]))
+@click.option("--feature", required=True, help="As in X-Lectr-Feature; '*' for all.")
+@_as_json
+@_with_registry
+def on_disconnect(registry: Registry, *, name: str, policy: str, feature: str, as_json: bool) -> None:
+    """What becomes of an answer whose client leaves.
+
+    cancel (the default) stops the provider at once. drain reads on to the end, so that usage and cost are exact.
+    """
+    changed = registry.set_on_disconnect(name, feature, drain=policy == "drain")
+    drained = ", ".join(changed.drain_features) or "no feature"
+    _show(changed, as_json=as_json, text=f"{name} drains: {drained}")
 
 
 @org.command("list")

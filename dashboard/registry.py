@@ -34,6 +34,8 @@ _API_VERSION: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?|")
 _ENDPOINT: Final = re.compile(
     r"[a-z]+://[A-Za-z0-9._-]+(:[0-9]+)?(/[A-Za-z0-9._~-]+)*|[a-z]+://\[[0-9A-Fa-f:.]+\](:[0-9]+)?"
 )
+_LONGEST_FEATURE_BYTES: Final = 1024
+_MOST_DRAIN_FEATURES: Final = 100
 _LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -88,17 +90,33 @@ class Registry:
         """Switch an organisation on or off."""
         return self._update(name, enabled=enabled)
 
+    def set_on_disconnect(self, name: str, feature: str, *, drain: bool) -> Org:
+        """Whether answers for a feature (`*`: all) are read to their end when the client leaves."""
+        if not 0 < len(feature.encode("utf-8", "surrogatepass")) <= _LONGEST_FEATURE_BYTES or not feature.isprintable():
+            raise RegistryFault("feature: give 1 to 1024 printable bytes as in X-Lectr-Feature, or * for all features")
+
+        def change(known: Org) -> Org:
+            others = tuple(one for one in known.drain_features if one != feature)
+            if drain and len(others) >= _MOST_DRAIN_FEATURES:
+                raise RegistryFault(f"feature: {_MOST_DRAIN_FEATURES} features drain already; use * for all")
+            return msgspec.structs.replace(known, drain_features=(*others, feature) if drain else others)
+
+        return self._edit(name, change)
+
     def set_azure(self, name: str, endpoint: str, api_version: str) -> Org:
         """Where the organisation's Azure traffic goes. Raises RegistryFault naming what is wrong."""
         return self._update(name, azure=_azure(endpoint, api_version))
 
     def _update(self, name: str, **fields: object) -> Org:
+        return self._edit(name, lambda known: msgspec.structs.replace(known, **fields))
+
+    def _edit(self, name: str, change: Callable[[Org], Org]) -> Org:
         check_org_name(name)
 
         def make(known: Org | None) -> Org:
             if known is None:
                 raise RegistryFault(f"org {name!r} does not exist; create it with: org create {name}")
-            return msgspec.structs.replace(known, **fields)
+            return change(known)
 
         return self._change(name, make)
 

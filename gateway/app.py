@@ -15,6 +15,7 @@ from gateway.registry import Registry, Snapshot
 from gateway.server import GatewayServer
 from gateway.settings import Settings, upstream_bases
 from gateway.shipper import Shipper, new_source
+from gateway.unattended import Unattended
 from gateway.upstream import Upstream
 from shared.environment import SettingsFault, parse_listen, process_environment
 from shared.logs import get_log, start_logs
@@ -69,6 +70,7 @@ async def _run(settings: Settings, *, worker: bool) -> None:
             max_body_bytes=settings.max_body_bytes,
             max_file_body_bytes=settings.max_file_body_bytes,
             client_timeout_s=settings.client_timeout_s,
+            unattended=Unattended(most=settings.unattended_answers, timeout_s=settings.unattended_timeout_s),
         )
         probes = _probes(registry, shipper, proxy)
         ops_address = await _serve_ops(parts, settings, probes)

@@ -101,6 +101,10 @@ class ClientRequest:
         """Take bytes again."""
         self._connection.resume_tunnel()
 
+    def on_leave(self, goes_on: "Callable[[], bool]") -> None:
+        """Ask, when the client leaves, whether the request goes on without it; otherwise it is cancelled."""
+        self._connection.on_leave = goes_on
+
     def watch_flow(self, on_change: "Callable[[bool], None] | None") -> None:
         """Be told when the client stops taking bytes (True) and takes them again (False)."""
         self._connection.watch_flow(on_change)

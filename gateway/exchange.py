@@ -65,6 +65,17 @@ class Exchange(msgspec.Struct):
     reading: Reading = NO_READING
     error_category: str = ""
     error_source: ErrorSource = ""
+    unattended: bool = False
+    """Its client left, and it goes on to its end."""
+    unanswered: bool = False
+    """The client left before a status was sent."""
+
+    def client_left(self, moment_ns: int) -> None:
+        """The client is gone, the exchange is not."""
+        self.unattended = True
+        self.unanswered = not self.status
+        self.ended_ns = moment_ns
+        self.failed("client_disconnect", "client")
 
     def failed(self, category: str, source: ErrorSource) -> None:
         """Note who ended it badly; the first cause stays."""
@@ -91,7 +102,7 @@ class Exchange(msgspec.Struct):
             model_requested=self.model_requested,
             model_actual=reading.model,
             streaming=self.streaming,
-            status=self.status or CLIENT_CLOSED,
+            status=CLIENT_CLOSED if self.unanswered or not self.status else self.status,
             error_category=category,
             error_source=source,
             finish_reason=reading.finish_reason,

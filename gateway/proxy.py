@@ -7,6 +7,7 @@ disk.
 import asyncio
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gateway import faults
@@ -24,6 +25,7 @@ from gateway.request_body import MARK_MODEL_TRUNCATED, RequestFacts
 from gateway.server import fault_answer
 from gateway.shipper import Shipper
 from gateway.tunnel import run_tunnel
+from gateway.unattended import Unattended, wants_drain
 from gateway.upstream import Upstream
 from shared import counters
 from shared.clock import monotonic_ns, unix_ms
@@ -52,6 +54,7 @@ class Proxy:
         max_body_bytes: int,
         max_file_body_bytes: int,
         client_timeout_s: float,
+        unattended: Unattended,
     ) -> None:
         self._directory = directory
         self._router = Router(catalogue, bases)
@@ -60,6 +63,7 @@ class Proxy:
         self._max_body_bytes = max_body_bytes
         self._max_file_body_bytes = max_file_body_bytes
         self._client_timeout_s = client_timeout_s
+        self._unattended = unattended
         self._log = get_log("proxy")
         self._running: set[asyncio.Task[object]] = set()
         self._none_running: asyncio.Future[None] | None = None
@@ -134,6 +138,8 @@ class Proxy:
         upgrades = request.upgrade and request.asks_for_websocket and not request.body_exists
         if upgrades:
             lines += b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
+        if org.drain_features and wants_drain(org, exchange.feature) and not upgrades:
+            request.on_leave(partial(self._goes_on, request, request.task, exchange))
         exchange.sent_ns = monotonic_ns()
         answer = await self._upstream.open(
             request.method,
@@ -172,6 +178,10 @@ class Proxy:
             raise chosen.way
         return chosen.way
 
+    def _goes_on(self, request: ClientRequest, task: "asyncio.Task[None]", exchange: Exchange) -> bool:
+        """The client left: whether its request is served to the end. Not half a request."""
+        return request.content.is_eof() and self._unattended.take_over(task, exchange)
+
     def _say_header_invalid(self, org: Org) -> None:
         """Log it, at most once a second: a client with a wrong setting sends it with every request."""
         now_ns = monotonic_ns()
@@ -181,6 +191,8 @@ class Proxy:
 
     def _cancelled(self, request: ClientRequest, exchange: Exchange) -> bool:
         """The client left, or a drain ran out of patience: then what has no head yet gets one that says so."""
+        if exchange.unattended:
+            raise asyncio.CancelledError
         if not self._cut and exchange.status == _SWITCHING:
             # Either side may end a WebSocket; which of them did is no fault.
             raise asyncio.CancelledError
@@ -199,7 +211,7 @@ class Proxy:
 
     def _record(self, exchange: Exchange) -> None:
         """Count the exchange and hand its event on. A defect here costs the event, never the answer."""
-        exchange.ended_ns = monotonic_ns()
+        exchange.ended_ns = exchange.ended_ns or monotonic_ns()
         if exchange.provider:
             self._count(exchange.provider, exchange.status // 100)
             counters.request_seconds.observe((exchange.ended_ns - exchange.started_ns) / 1e9)

@@ -72,6 +72,8 @@ class ClientConnection(RequestHandler):
         """What the last request's head said."""
         self._closing: asyncio.TimerHandle | None = None
         self._on_flow: Callable[[bool], None] | None = None
+        self.on_leave: Callable[[], bool] | None = None
+        """Whether the request that is being served goes on without its client."""
 
     # What the event loop calls.
 
@@ -100,10 +102,17 @@ class ClientConnection(RequestHandler):
             super().resume_reading(resume_parser)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The client is gone, or its connection was closed."""
+        """The client is gone, or its connection was closed: what it asked for is cancelled, or goes on without it."""
         if self._closing is not None:
             self._closing.cancel()
+        goes_on = self.on_leave is not None and self.on_leave()
+        if goes_on:
+            # What aiohttp would cancel.
+            self._task_handler = None
         super().connection_lost(exc)
+        if goes_on and self._on_flow is not None:
+            # It may have left because it could not keep up.
+            self._on_flow(False)  # noqa: FBT003 - what resume_writing would say
 
     def pause_writing(self) -> None:
         """The client does not take what is sent."""
@@ -225,6 +234,7 @@ class ClientConnection(RequestHandler):
             self.abort()
             return False
         finally:
+            self.on_leave = None
             self._request_in_progress = False
             if self._handler_waiter is not None and not self._handler_waiter.done():
                 self._handler_waiter.set_result(None)

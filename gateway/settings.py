@@ -52,6 +52,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Longest silence of a client inside its request body, and longest time for its head; both hold memory."""
     drain_timeout_s: Annotated[float, Meta(ge=0, le=3600)] = 60
     """After SIGTERM, how long streams may take to finish."""
+    unattended_answers: Annotated[int, Meta(ge=0, le=100_000)] = 1000
+    """How many answers a process reads on at most after their clients left (`org on-disconnect`)."""
+    unattended_timeout_s: Annotated[float, Meta(gt=0, le=7200)] = 600
+    """How long it does so."""
     registry_poll_s: Annotated[float, Meta(ge=0.1, le=30)] = 15
     """Upper bound on how late a change is seen when a push was missed; 30 s is promised."""
     stream_partitions: Annotated[int, Meta(ge=1, le=1024)] = 1

@@ -32,6 +32,12 @@ request_seconds = Histogram(
 )
 open_requests = Gauge("lectr_gateway_open_requests", "Requests being served", registry=registry)
 client_disconnects = Counter("lectr_gateway_client_disconnects", "Clients that left before the end", registry=registry)
+drained = Counter(
+    "lectr_gateway_drained",
+    "Answers that were to be read to their end although their client had left",
+    ["outcome"],
+    registry=registry,
+)
 client_stalls = Counter(
     "lectr_gateway_client_stalls", "Answers cut because the client stopped taking them", registry=registry
 )

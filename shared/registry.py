@@ -45,6 +45,8 @@ class Org(msgspec.Struct, frozen=True, kw_only=True):
     """Unix ms of the change, raised past the previous one: it grows even if Redis lost its memory."""
     enabled: bool = True
     azure: Azure | None = None
+    drain_features: tuple[str, ...] = ()
+    """Features whose answers are read to their end when their client leaves, so that usage is exact; `*` is all."""
 
 
 _org_decoder = msgspec.json.Decoder(Org)

@@ -115,13 +115,17 @@ def test_commands_as_json(url: str) -> None:
     rotated = value(url, "org", "rotate-key", "acme")
     assert set(rotated) == {"org", "key"}
     disabled = value(url, "org", "disable", "acme")
-    assert disabled == {"org": "acme", "enabled": False, "azure": None, "version": disabled["version"]}
+    nothing: dict[str, Any] = {"azure": None, "drain_features": []}
+    assert disabled == {"org": "acme", "enabled": False, **nothing, "version": disabled["version"]}
     enabled = value(url, "org", "enable", "acme")
     assert enabled["enabled"] is True
     assert enabled["version"] > disabled["version"]
     azure = value(url, "azure", "set", "acme", "--endpoint", ENDPOINT + "/", "--api-version", "2024-10-21")
     assert azure["azure"] == {"endpoint": ENDPOINT, "api_version": "2024-10-21"}
-    assert value(url, "org", "list") == [azure]
+    drained = value(url, "org", "on-disconnect", "acme", "drain", "--feature", "checkout")
+    assert drained["drain_features"] == ["checkout"]
+    assert value(url, "org", "list") == [drained]
+    assert value(url, "org", "on-disconnect", "acme", "cancel", "--feature", "checkout")["drain_features"] == []
 
 
 def test_a_key_is_shown_once_and_stored_nowhere(url: str) -> None:
