@@ -8,7 +8,7 @@ import asyncio
 import traceback
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from gateway import faults
 from gateway.auth import authenticate, require_enabled
@@ -32,9 +32,6 @@ from shared.clock import monotonic_ns, unix_ms
 from shared.logs import get_log
 from shared.registry import Org
 from shared.stream import encode_event
-
-if TYPE_CHECKING:
-    from prometheus_client import Counter
 
 _SWITCHING: Final = 101
 _LOG_INTERVAL_NS: Final = 1_000_000_000
@@ -68,7 +65,6 @@ class Proxy:
         self._running: set[asyncio.Task[object]] = set()
         self._none_running: asyncio.Future[None] | None = None
         self._cut = False
-        self._counted: dict[tuple[str, int], Counter] = {}
         self._header_invalid_said_ns = -_LOG_INTERVAL_NS
         self.draining = False
         # Looked at when somebody asks: setting it twice a request costs more.
@@ -213,8 +209,8 @@ class Proxy:
         """Count the exchange and hand its event on. A defect here costs the event, never the answer."""
         exchange.ended_ns = exchange.ended_ns or monotonic_ns()
         if exchange.provider:
-            self._count(exchange.provider, exchange.status // 100)
-            counters.request_seconds.observe((exchange.ended_ns - exchange.started_ns) / 1e9)
+            seconds = (exchange.ended_ns - exchange.started_ns) / 1e9
+            counters.requests.count(exchange.provider, exchange.status // 100, seconds)
         if not exchange.org:
             return
         try:
@@ -225,12 +221,6 @@ class Proxy:
             self._shipper.skip()
         else:
             self._shipper.add(event)
-
-    def _count(self, provider: str, status_class: int) -> None:
-        counter = self._counted.get((provider, status_class))
-        if counter is None:
-            counter = self._counted[provider, status_class] = counters.requests.labels(provider, f"{status_class}xx")
-        counter.inc()
 
     async def idle(self, timeout_s: float) -> bool:
         """Wait until nothing is being served; False if that takes longer."""

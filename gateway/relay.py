@@ -86,6 +86,7 @@ class Relay:
 
     def end(self, *, complete: bool) -> None:
         """Put what the meter has read onto the exchange."""
+        self.count_stall()
         if self._unread:
             self.read()
         finish(self.meter, self._exchange, complete=complete)
@@ -125,12 +126,12 @@ async def relay(request: ClientRequest, answer: Answer, exchange: Exchange, *, d
     data, keep_alive = head.for_client(v1_1=request.v1_1, keep_alive=request.keep_alive and not draining)
     passing = Relay(request, answer, exchange, _open(answer, content_type, exchange), data)
     complete = False
-    request.watch_flow(passing.flow)
     exchange.status = head.status
     try:
         ended = answer.start(passing)
         passing.flush()
         if not ended:
+            request.watch_flow(passing.flow)
             await answer.finished()
         complete = True
         if request.behind:
@@ -152,7 +153,6 @@ async def relay(request: ClientRequest, answer: Answer, exchange: Exchange, *, d
         raise ConnectionResetError from None
     finally:
         request.watch_flow(None)
-        passing.count_stall()
         passing.end(complete=complete)
     return keep_alive
 

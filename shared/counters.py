@@ -10,6 +10,8 @@ from typing import Literal, cast
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.metrics_core import Metric
 
+from shared.request_totals import RequestTotals
+
 registry = CollectorRegistry()
 # The client library would publish a second series beside each counter, with the time of its making.
 disable_created_metrics()  # type: ignore[no-untyped-call] # the library leaves it untyped
@@ -17,19 +19,9 @@ disable_created_metrics()  # type: ignore[no-untyped-call] # the library leaves 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # gateway
-requests = Counter(
-    "lectr_gateway_requests",
-    "Requests answered, by provider and status class",
-    ["provider", "status"],
-    registry=registry,
-)
+requests = RequestTotals()
+registry.register(requests)
 refused = Counter("lectr_gateway_refused", "Requests the gateway refused itself", ["code"], registry=registry)
-request_seconds = Histogram(
-    "lectr_gateway_request_seconds",
-    "Time from request head to last byte of the answer",
-    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
-    registry=registry,
-)
 open_requests = Gauge("lectr_gateway_open_requests", "Requests being served", registry=registry)
 client_disconnects = Counter("lectr_gateway_client_disconnects", "Clients that left before the end", registry=registry)
 drained = Counter(

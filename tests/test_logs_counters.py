@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared import counters
+from shared.request_totals import BOUNDS_S, RequestTotals
 from tests.parts import ROOT, Gateway, Ingestor, clean_environ, fetch, free_port, python, running
 
 PASSWORD = "hunter2-velvet"
@@ -172,7 +173,8 @@ def test_every_counter_has_a_good_name() -> None:
 def test_every_counter_is_in_the_one_registry() -> None:
     """What is defined is published, and nothing of the client library's own is published beside it."""
     published = {family.name for family in counters.registry.collect()}
-    assert published == {next(iter(metric.describe())).name for metric in DEFINED.values()}
+    plain = {"lectr_gateway_requests", "lectr_gateway_request_seconds"}
+    assert published == {next(iter(metric.describe())).name for metric in DEFINED.values()} | plain
 
 
 @functools.cache
@@ -197,7 +199,35 @@ def test_every_counter_is_used(name: str) -> None:
 
 def test_every_use_has_a_definition() -> None:
     """Nothing is counted that is not in the list."""
-    assert set(uses()) - set(DEFINED) <= {"exposition", "CONTENT_TYPE", "registry"}
+    assert set(uses()) - set(DEFINED) <= {"exposition", "CONTENT_TYPE", "registry", "requests"}
+
+
+DURATIONS_S = (0.0, 0.049, 0.05, 0.051, 1.0, 7.5, 300.0, 301.0, 1e9)
+
+
+def test_plain_totals_read_like_the_client_librarys() -> None:
+    """Counted in plain numbers, requests and their durations are published as the client library would."""
+    plain, made = CollectorRegistry(), CollectorRegistry()
+    totals = RequestTotals()
+    plain.register(totals)
+    requests = Counter(
+        "lectr_gateway_requests",
+        "Requests answered, by provider and status class",
+        ["provider", "status"],
+        registry=made,
+    )
+    seconds = Histogram(
+        "lectr_gateway_request_seconds",
+        "Time from request head to last byte of the answer",
+        buckets=BOUNDS_S,
+        registry=made,
+    )
+    for number, duration in enumerate(DURATIONS_S):
+        totals.count("openai", 2 + number % 3, duration)
+        requests.labels("openai", f"{2 + number % 3}xx").inc()
+        seconds.observe(duration)
+    assert generate_latest(plain) == generate_latest(made)
+    assert uses()["requests"]
 
 
 @pytest.mark.parametrize("name", DEFINED)

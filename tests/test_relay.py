@@ -70,7 +70,6 @@ def test_an_event_that_cannot_be_made_costs_the_event_alone(
     proxy = Proxy.__new__(Proxy)
     proxy._shipper = cast("Any", shipper)
     proxy._log = get_log("proxy")
-    proxy._counted = {}
     exchange.org = "acme"
     monkeypatch.setattr(Exchange, "event", lambda *_: 1 / 0)
     proxy._record(exchange)

@@ -236,9 +236,10 @@ class Connection(asyncio.Protocol):
         if self._upload is not None:
             self._upload.cancel()
             self._upload = None
-        for ending in (self._waiter, self._done):
-            if ending is not None and ending.done() and not ending.cancelled():
-                ending.exception()  # whoever waited may have been cancelled; asyncio would call it unseen
+        if self._waiter is not None:
+            _mark_seen(self._waiter)
+        if self._done is not None:
+            _mark_seen(self._done)
         self._sink = self._framing = self._on_interim = self._waiter = self._done = self._tunnel = None
         self._sink_paused = False
         if (
@@ -379,3 +380,9 @@ class Connection(asyncio.Protocol):
             return
         except Exception as error:  # noqa: BLE001 - the client's fault, or a defect: whoever waits for the answer gets it
             self.fail(error)
+
+
+def _mark_seen(ending: asyncio.Future[Any]) -> None:
+    """Whoever waited for it may have been cancelled; asyncio would log its error as never retrieved."""
+    if ending.done() and not ending.cancelled():
+        ending.exception()

@@ -11,8 +11,6 @@ REQUEST_ID_HEADERS: Final = (b"x-request-id", b"request-id", b"apim-request-id")
 
 def request_id_of(fields: Mapping[bytes, bytes]) -> str:
     """Return the id from the answer's fields (lower-case names); the body's id is for when there is none."""
-    for name in REQUEST_ID_HEADERS:
-        value = fields.get(name)
-        if value:
-            return label(value.decode("latin-1"))
-    return ""
+    openai, anthropic, azure = REQUEST_ID_HEADERS
+    value = fields.get(openai) or fields.get(anthropic) or fields.get(azure)
+    return label(value.decode("latin-1")) if value else ""
