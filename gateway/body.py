@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from functools import lru_cache
 from typing import Final
 
+import msgspec
 from aiohttp.web import RequestPayloadError
 
 from gateway.client import ClientRequest
@@ -119,10 +120,30 @@ class Body:
         )
 
 
-async def read_body(request: ClientRequest, *, max_body_bytes: int, max_file_body_bytes: int, silence_s: float) -> Body:
+class WholeBody(msgspec.Struct):
+    """A body that had arrived as a whole when it was asked for: most have."""
+
+    held: bytes
+    facts: RequestFacts
+
+    @property
+    def held_bytes(self) -> int:
+        """All of it."""
+        return len(self.held)
+
+    def outgoing(self, _exchange: Exchange) -> bytes:
+        """The same bytes."""
+        return self.held
+
+
+async def read_body(
+    request: ClientRequest, *, max_body_bytes: int, max_file_body_bytes: int, silence_s: float
+) -> Body | WholeBody:
     """Read what is needed of the body. Raises RequestTooLarge, InvalidRequest, RequestTimeout."""
     head = request.head
     kind = "opaque" if _takes_files(request.target) else head.body_kind
+    if kind == "json" and (held := request.whole_body()) is not None and len(held) <= max_body_bytes:
+        return WholeBody(held, json_facts(held))
     if kind == "json":
         limit_bytes, setting = max_body_bytes, "LECTR_MAX_BODY_BYTES"
     else:

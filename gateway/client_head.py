@@ -14,7 +14,7 @@ from shared.event import UNTAGGED
 
 if TYPE_CHECKING:
     from gateway.destination import Destination
-    from shared.registry import Azure
+    from shared.registry import Azure, Org
 
 _MOST_REMEMBERED_BYTES: Final = 8 * 1024
 """A larger head is read anew each time: what open connections hold stays small."""
@@ -36,6 +36,8 @@ class ClientHead:
         "has_length",
         "headers",
         "key_sha256",
+        "org",
+        "org_as_of",
         "problem",
         "provider_header",
         "repeatable",
@@ -55,6 +57,9 @@ class ClientHead:
         """Whether it may be kept for the next request."""
         self.key_sha256 = hash_of_key(headers.get("X-Lectr-Key"))
         self.has_length = lengths == 1
+        self.org: Org | None = None
+        """Whose key it is, once that was asked, as of so many changes of the registry."""
+        self.org_as_of = -1
         self.problem = check_head(fields)
         """Why it is malformed (answer 400), or None."""
         self.cut: tuple[str, ...] = ()

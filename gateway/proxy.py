@@ -111,7 +111,7 @@ class Proxy:
 
     async def _exchange(self, request: ClientRequest, exchange: Exchange) -> bool:
         head = request.head
-        org = authenticate(head.key_sha256, self._directory)
+        org = self._org_of(head)
         exchange.org = org.org
         _tag(head, exchange)
         require_enabled(org)
@@ -154,6 +154,15 @@ class Proxy:
             return await relay(request, answer, exchange, draining=self.draining)
         finally:
             answer.close()
+
+    def _org_of(self, head: ClientHead) -> Org:
+        """The organisation that a head's key belongs to, asked again after any change of the registry."""
+        directory = self._directory
+        if head.org is None or head.org_as_of != directory.changes:
+            head.org = None
+            head.org = authenticate(head.key_sha256, directory)
+            head.org_as_of = directory.changes
+        return head.org
 
     def _way(self, request: ClientRequest, exchange: Exchange, org: Org, facts: RequestFacts) -> Way:
         """Choose the provider, and note it. Raises AzureConfigMissing, UnknownPath."""

@@ -33,6 +33,8 @@ class Directory:
     def __init__(self) -> None:
         self._by_name: dict[str, Org] = {}
         self._by_hash: dict[str, Org] = {}
+        self.changes = 0
+        """Grows whenever what `find` answers may have changed."""
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -57,6 +59,7 @@ class Directory:
             self._by_name[org.org] = org
             self._by_hash[org.key_sha256] = org
             changed += 1
+        self.changes += changed
         return changed
 
 

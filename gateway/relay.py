@@ -11,7 +11,7 @@ from gateway.client import ClientRequest
 from gateway.exchange import Exchange
 from gateway.faults import ClientStalled, Fault, ProviderStalled, ProviderTruncated
 from gateway.upstream import Answer
-from gateway.usage import Call, Meter, SilentMeter, open_meter, request_id_of
+from gateway.usage import Call, Meter, SilentMeter, open_meter, read_whole, request_id_of
 from shared import counters
 from shared.clock import monotonic_ns
 
@@ -25,6 +25,7 @@ class Relay:
 
     __slots__ = (
         "_answer",
+        "_content_type",
         "_exchange",
         "_head",
         "_paused_ns",
@@ -36,7 +37,9 @@ class Relay:
         "meter",
     )
 
-    def __init__(self, request: ClientRequest, answer: Answer, exchange: Exchange, meter: Meter, head: bytes) -> None:
+    def __init__(
+        self, request: ClientRequest, answer: Answer, exchange: Exchange, content_type: str, head: bytes
+    ) -> None:
         self._write = request.write
         self._answer = answer
         self._exchange = exchange
@@ -46,7 +49,9 @@ class Relay:
         self._token_due = exchange.streaming
         self._unread: list[bytes] = []
         self._unread_bytes = 0
-        self.meter = meter
+        self._content_type = content_type
+        self.meter: Meter | None = None
+        """Opened with the first bytes that it is shown."""
 
     def take(self, wire: bytes, payload: bytes) -> None:
         """The next bytes of the answer."""
@@ -68,28 +73,59 @@ class Relay:
         if payload:
             self._unread.append(payload)
             self._unread_bytes += len(payload)
-            self.read()
-            if self.meter.token_seen:
+            if self.read().token_seen:
                 self._token_due = False
                 self._exchange.first_token_ns = monotonic_ns()
 
-    def read(self) -> None:
+    def read(self) -> Meter:
         """Show the meter what has come."""
+        meter = self.meter
+        if meter is None:
+            meter = self.meter = self._open()
         payload = b"".join(self._unread) if len(self._unread) != 1 else self._unread[0]
         self._unread = []
         self._exchange.response_bytes += self._unread_bytes
         self._unread_bytes = 0
         try:
-            self.meter.feed(payload)
+            meter.feed(payload)
         except Exception:  # noqa: BLE001 - counted; a defect of ours in a meter must not cut a client's answer
-            self.meter = replaced(self._exchange)
+            meter = self.meter = replaced(self._exchange)
+        return meter
+
+    def _call(self) -> Call:
+        exchange = self._exchange
+        facts = exchange.facts
+        return Call(exchange.provider, exchange.method, exchange.endpoint, facts.content_bytes, facts.message_count)
+
+    def _open(self) -> Meter:
+        """The answer's meter; one that cannot be opened is replaced by one that lets the bytes pass."""
+        head = self._answer.head
+        try:
+            return open_meter(self._call(), head.status, self._content_type, head.value(b"content-encoding"))
+        except Exception:  # noqa: BLE001 - counted: the answer comes first
+            return replaced(self._exchange)
+
+    def _read_at_once(self) -> bool:
+        """Read a whole answer of the commonest kind; False, and nothing read, for any other."""
+        exchange, head = self._exchange, self._answer.head
+        if exchange.streaming or b"content-encoding" in head.fields:
+            return False
+        try:
+            reading = read_whole(self._call(), head.status, self._content_type, self._unread[0])
+        except Exception:  # noqa: BLE001 - the meter may do better, and counts it if it does not
+            return False
+        if reading is None:
+            return False
+        exchange.response_bytes = self._unread_bytes
+        exchange.reading = reading
+        return True
 
     def end(self, *, complete: bool) -> None:
         """Put what the meter has read onto the exchange."""
         self.count_stall()
-        if self._unread:
-            self.read()
-        finish(self.meter, self._exchange, complete=complete)
+        if complete and self.meter is None and len(self._unread) == 1 and self._read_at_once():
+            return
+        finish(self.read() if self._unread or self.meter is None else self.meter, self._exchange, complete=complete)
 
     def flush(self) -> None:
         """Send the head if no byte of the body has taken it along."""
@@ -124,7 +160,7 @@ async def relay(request: ClientRequest, answer: Answer, exchange: Exchange, *, d
     exchange.streaming = exchange.streaming or content_type[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
     exchange.provider_request_id = request_id_of(head.fields)
     data, keep_alive = head.for_client(v1_1=request.v1_1, keep_alive=request.keep_alive and not draining)
-    passing = Relay(request, answer, exchange, _open(answer, content_type, exchange), data)
+    passing = Relay(request, answer, exchange, content_type, data)
     complete = False
     exchange.status = head.status
     try:
@@ -155,21 +191,6 @@ async def relay(request: ClientRequest, answer: Answer, exchange: Exchange, *, d
         request.watch_flow(None)
         passing.end(complete=complete)
     return keep_alive
-
-
-def _open(answer: Answer, content_type: str, exchange: Exchange) -> Meter:
-    """The answer's meter; one that cannot be opened is replaced by one that lets the bytes pass."""
-    call = Call(
-        exchange.provider,
-        exchange.method,
-        exchange.endpoint,
-        exchange.facts.content_bytes,
-        exchange.facts.message_count,
-    )
-    try:
-        return open_meter(call, answer.head.status, content_type, answer.head.value(b"content-encoding"))
-    except Exception:  # noqa: BLE001 - counted: the answer comes first
-        return replaced(exchange)
 
 
 def replaced(exchange: Exchange) -> Meter:

@@ -204,10 +204,16 @@ class ClientConnection(RequestHandler):
                 self._closing = self._loop.call_later(self._idle_timeout_s, self.transport.abort)
                 self.transport.close()
 
-    async def _serve_next(self) -> bool:
+    async def _serve_next(self) -> bool:  # noqa: C901 - a call less for every request
         """Wait for a request and serve it; whether the connection can serve another."""
-        if not self._messages and not await self._message_comes():
-            return False
+        if not self._messages:
+            if self._close:
+                return False
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
         message, content = self._messages.popleft()
         if self._parser is not None:
             self._parser.message_consumed()
@@ -242,17 +248,6 @@ class ClientConnection(RequestHandler):
             keep = await self._linger(content) and keep
         self._content = None
         return keep and not self._close and (bool(self._messages) or not self._upgraded)
-
-    async def _message_comes(self) -> bool:
-        """Wait for a request; False if none is to come."""
-        if self._close:
-            return False
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-        return True
 
     async def _linger(self, content: StreamReader) -> bool:
         """Read what is left of a body that nobody wanted, so that its sender sees the answer; whether it ended."""

@@ -1,10 +1,12 @@
 """What the gateway does between client and provider, seen from both sides, with the gateway as a real process."""
 
+import contextlib
 import http.client
 import json
 import socket
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -82,6 +84,26 @@ def test_encoded_answers_stay_encoded_and_are_metered(
     found = lectr.row_of(feature, usage_source="provider", status=200)
     assert found["input_tokens"] > 0
     assert found["output_tokens"] > 0
+
+
+def test_a_kept_connection_is_no_open_door(lectr: Lectr, feature: str) -> None:
+    """A client that repeats its head on one connection is judged anew after each change of its organisation."""
+    made = admin(lectr.redis_url, "org", "create", "kept-open")
+    fields = {"X-Lectr-Key": made["key"], "X-Lectr-Feature": feature, "Authorization": f"Bearer {KEY}"}
+    with contextlib.closing(http.client.HTTPConnection(lectr.url[7:], timeout=30)) as connection:
+
+        def answered(status: int) -> bool:
+            connection.request("POST", "/v1/chat/completions", json.dumps(chat()), fields)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status == status
+
+        wait_until(lambda: answered(200))
+        sock = connection.sock
+        for command, status in (("disable", 401), ("enable", 200), ("rotate-key", 401)):
+            admin(lectr.redis_url, "org", command, "kept-open")
+            wait_until(partial(answered, status))
+        assert connection.sock is sock
 
 
 def test_stream_arrives_piece_by_piece(lectr: Lectr, mock: MockProcess, feature: str) -> None:

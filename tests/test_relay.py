@@ -33,10 +33,11 @@ def test_a_meter_that_fails_is_replaced(exchange: Exchange) -> None:
     """A defect in a meter never reaches the answer: the rest passes unmetered, and the event says so."""
     written: list[bytes] = []
     request = SimpleNamespace(v1_1=True, write=written.append)
-    passing = Relay(cast("Any", request), cast("Any", None), exchange, BrokenMeter(), b"HEAD")
+    passing = Relay(cast("Any", request), cast("Any", None), exchange, "", b"HEAD")
+    passing.meter = BrokenMeter()
     passing.take(b"1\r\nx\r\n", b"x")
     passing.take(b"1\r\ny\r\n", b"y")
-    finish(passing.meter, exchange, complete=True)
+    passing.end(complete=True)
     assert written == [b"HEAD1\r\nx\r\n", b"1\r\ny\r\n"]
     event = exchange.event(0)
     assert event.marks == ("meter_failed",)

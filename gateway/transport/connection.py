@@ -168,11 +168,11 @@ class Connection(asyncio.Protocol):
         """Send the request's body behind its head, while the answer may already be coming."""
         self._upload = asyncio.create_task(self._send_pieces(pieces, chunked=chunked), name="upload")
 
-    async def answer(self) -> AnswerHead:
-        """The head of the answer. Raises ProviderUnreachable, ProviderTimeout, and what the upload raised."""
+    def answer(self) -> asyncio.Future[AnswerHead]:
+        """The head of the answer. It raises ProviderUnreachable, ProviderTimeout, and what the upload raised."""
         if self._waiter is None:
             raise RuntimeError("nothing was sent")
-        return await self._waiter
+        return self._waiter
 
     def start(self, sink: Sink) -> bool:
         """Push the body to the sink, beginning with what is here; whether that is all of it already."""

@@ -21,8 +21,10 @@ from gateway.usage.endpoints import dialect_of
 from gateway.usage.meter import AnswerMeter, SilentMeter
 from gateway.usage.reading import NO_READING, Call, Meter, Reading
 from gateway.usage.request_id import request_id_of
+from gateway.usage.tally import Tally
+from gateway.usage.verdict import reading_of
 
-__all__ = ["NO_READING", "Call", "Meter", "Reading", "SilentMeter", "open_meter", "request_id_of"]
+__all__ = ["NO_READING", "Call", "Meter", "Reading", "SilentMeter", "open_meter", "read_whole", "request_id_of"]
 
 
 def open_meter(call: Call, status: int, content_type: str, content_encoding: str) -> Meter:
@@ -38,6 +40,17 @@ def open_meter(call: Call, status: int, content_type: str, content_encoding: str
     if not failed and (not answered or dialect is None or not dialect.reads(media_type)):
         return SilentMeter(has_content=answered and dialect is not None)
     return AnswerMeter(call, dialect, status, media_type, content_encoding)
+
+
+def read_whole(call: Call, status: int, content_type: str, body: bytes) -> Reading | None:
+    """The reading of a plain JSON answer that came in one piece, without a meter; None for one that needs a meter."""
+    dialect = dialect_of(call)
+    if dialect is None or status != 200 or not content_type.startswith("application/json"):  # noqa: PLR2004 - HTTP's own
+        return None
+    tally = Tally(call.provider)
+    if not dialect.read_usual_document(tally, body):
+        return None
+    return reading_of(call, dialect, tally, ended=True, legible=True)
 
 
 def _media_type(content_type: str) -> str:
