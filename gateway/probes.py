@@ -1,10 +1,25 @@
 """Health and metrics on their own port: /healthz (alive), /readyz (send traffic here), /metrics."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from shared import counters
+
+Answering = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def operations(ready: Answering, metrics: Answering) -> web.Application:
+    """The web application of an operations port. Whoever can answer /healthz is alive."""
+    application = web.Application()
+    application.router.add_get("/healthz", _health)
+    application.router.add_get("/readyz", ready)
+    application.router.add_get("/metrics", metrics)
+    return application
+
+
+async def _health(_request: web.Request) -> web.Response:
+    return web.json_response({"status": "ok"})
 
 
 class Probes:
@@ -16,14 +31,7 @@ class Probes:
 
     def application(self) -> web.Application:
         """The web application of the operations port."""
-        application = web.Application()
-        application.router.add_get("/healthz", self._health)
-        application.router.add_get("/readyz", self._ready)
-        application.router.add_get("/metrics", self._metrics)
-        return application
-
-    async def _health(self, _request: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
+        return operations(self._ready, self._metrics)
 
     async def _ready(self, _request: web.Request) -> web.Response:
         problems = self._problems()

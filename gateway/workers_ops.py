@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.probes import operations
 from shared import counters
 
 OpsUrls = Callable[[], Sequence[str]]
@@ -28,14 +29,7 @@ class WorkersOps:
 
     def application(self) -> web.Application:
         """The web application of the operations port."""
-        application = web.Application()
-        application.router.add_get("/healthz", self._health)
-        application.router.add_get("/readyz", self._ready)
-        application.router.add_get("/metrics", self._metrics)
-        return application
-
-    async def _health(self, _request: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
+        return operations(self._ready, self._metrics)
 
     async def _ready(self, _request: web.Request) -> web.Response:
         answers = await asyncio.gather(*(self._ask(url, "/readyz") for url in self._urls()))
