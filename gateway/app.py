@@ -17,6 +17,7 @@ from gateway.settings import Settings, upstream_bases
 from gateway.shipper import Shipper, new_source
 from gateway.unattended import Unattended
 from gateway.upstream import Upstream
+from shared import counters
 from shared.environment import SettingsFault, parse_listen, process_environment
 from shared.logs import get_log, start_logs
 
@@ -37,8 +38,10 @@ async def _run(settings: Settings, *, worker: bool) -> None:
     stop = asyncio.Event()
     if worker:
         _stop_with_stdin(stop)
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    counters.gateway_tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
     async with AsyncExitStack() as parts:
         registry = Registry(settings.redis_url, poll_s=settings.registry_poll_s, snapshot=Snapshot(settings.state_dir))
         shipper = Shipper(

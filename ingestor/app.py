@@ -32,6 +32,7 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    counters.ingestor_tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
     health = Health()
     host, port = parse_listen(settings.ops_listen, "LECTR_OPS_LISTEN")
     async with serve_probes(health, host, port) as address:

@@ -71,6 +71,7 @@ registry_orgs = Gauge("lectr_gateway_registry_orgs", "Organisations known", regi
 registry_refreshes = Counter("lectr_gateway_registry_refreshes", "Registry reads", ["outcome"], registry=registry)
 registry_bad_records = Counter("lectr_gateway_registry_bad_records", "Registry records not readable", registry=registry)
 
+gateway_tasks = Gauge("lectr_gateway_tasks", "asyncio tasks alive in the process", registry=registry)
 worker_restarts = Counter(
     "lectr_gateway_worker_restarts", "Workers (LECTR_WORKERS) that ended and were started again", registry=registry
 )
@@ -99,6 +100,7 @@ events_repeated = Counter(
 )
 lease_changes = Counter("lectr_ingestor_lease_changes", "Partitions gained or lost", ["change"], registry=registry)
 stream_entries = Gauge("lectr_ingestor_stream_entries", "Frames waiting", ["partition"], registry=registry)
+ingestor_tasks = Gauge("lectr_ingestor_tasks", "asyncio tasks alive in the process", registry=registry)
 last_progress_unix_s = Gauge(
     "lectr_ingestor_last_progress_unix_seconds", "When the worker last read or stored something", registry=registry
 )

@@ -13,6 +13,7 @@ from tests.bench import report
 from tests.bench.bench import Bench
 from tests.bench.lineup import NAMES, Lineup, start_lineup
 from tests.bench.loader import Loader, LoadFailed
+from tests.bench.outages import measure_outages
 from tests.bench.plain import measure_requests
 from tests.bench.plan import FULL, QUICK, SECTIONS, Plan
 from tests.bench.processes import allow_many_files, choose_cores, cpu_ns, machine_use, on_core, rss_bytes, shares
@@ -73,7 +74,7 @@ def main() -> None:
 
 def _arguments() -> Choice:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller and rougher, about a minute")
+    parser.add_argument("--quick", action="store_true", help="smaller and rougher, a minute or two")
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, by comma: " + " ".join(SECTIONS))
     parser.add_argument("--targets", default="", help="targets, by comma; default: all that are installed")
     parser.add_argument("--rounds", type=int)
@@ -116,6 +117,8 @@ def _measure(bench: Bench, lineup: Lineup, sections: set[str], results: dict[str
         results["memory"] = measure_memory(bench, at_start)
     if "streams" in sections:
         results["streams"] = measure_stalls(bench)
+    if "redis" in sections and installation:
+        results["redis"] = measure_outages(bench, installation)
     if installation:
         say("counting rows")
         found: dict[str, Any] = installation.verify()

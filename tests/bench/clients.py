@@ -50,6 +50,7 @@ class JsonRun:
         return JsonFigures(
             p50_ms=ordered[len(ordered) // 2] / 1e6,
             p99_ms=ordered[len(ordered) * 99 // 100] / 1e6,
+            longest_ms=ordered[-1] / 1e6,
             requests_per_s=len(ordered) / wall_s,
         )
 

@@ -28,7 +28,12 @@ class Goal:
 
 def goals(results: dict[str, Any]) -> list[Goal]:
     """Every goal, from the results of a run."""
-    return [*_requests(results.get("json", [])), *_streams(results), *_memory(results.get("memory", []))]
+    return [
+        *_requests(results.get("json", [])),
+        *_streams(results),
+        *_memory(results.get("memory", [])),
+        *_outages(results.get("redis", {}).get("rows", [])),
+    ]
 
 
 def _requests(rows: list[dict[str, Any]]) -> Iterator[Goal]:
@@ -66,3 +71,9 @@ def _memory(rows: list[dict[str, Any]]) -> Iterator[Goal]:
     busy = row["with_streams"] / _MB if row and row["streams"] >= _MANY_STREAMS else None
     yield Goal("resident memory at rest, before and after the load, MB: at most 70", 70, rest)
     yield Goal("resident memory with 1,000 open streams, MB: at most 150", 150, busy)
+
+
+def _outages(rows: list[dict[str, Any]]) -> Iterator[Goal]:
+    times = {row["redis"]: row["p99_times_healthy"] for row in rows}
+    yield Goal("p99 with Redis silent, times healthy: at most 1.25", 1.25, times.get("silent"))
+    yield Goal("p99 with Redis dropping SYNs, times healthy: at most 1.25", 1.25, times.get("SYNs dropped"))

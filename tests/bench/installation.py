@@ -41,6 +41,10 @@ class Installation:
     clickhouse: Part
     clickhouse_url: str
     key: str
+    folder: Path
+    cores: Cores
+    redis_url: str
+    upstream_url: str
     sent: int = 0
     cut: int = 0
     """Requests that were given up by the load generator: each may have become a row or not."""
@@ -89,4 +93,6 @@ def start_installation(folder: Path, cores: Cores, upstream_url: str, **settings
         with on_core(cores.gateway):
             gateway = Gateway(folder / "gateway", redis_url, upstreams_of(upstream_url), **settings).wait()
         parts.enter_context(running(gateway))
-        yield Installation(gateway, redis, ingestor, clickhouse, clickhouse_url, made["key"])
+        yield Installation(
+            gateway, redis, ingestor, clickhouse, clickhouse_url, made["key"], folder, cores, redis_url, upstream_url
+        )

@@ -46,6 +46,7 @@ class SoakOrder(msgspec.Struct, tag="soak", kw_only=True, frozen=True):
 class JsonFigures(msgspec.Struct, tag="json", kw_only=True, frozen=True):
     p50_ms: float
     p99_ms: float
+    longest_ms: float
     requests_per_s: float
 
 

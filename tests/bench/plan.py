@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-SECTIONS = ("json", "sse", "memory", "streams")
+SECTIONS = ("json", "sse", "memory", "streams", "redis")
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Plan:
     level_events: int = 150
     level_interval_ms: int = 20
     memory_streams: int = 1000
+    outage_s: float = 7.0
+    """How long Redis is away. Longer than the gateway's patience with it (5 s), so that the time-out is in it."""
 
 
 FULL = Plan()
@@ -34,4 +36,5 @@ QUICK = replace(
     sse_events=101,
     levels=(200, 400),
     level_events=75,
+    outage_s=2.0,
 )

@@ -57,6 +57,8 @@ def show(results: dict[str, Any]) -> None:
         _show_stalls(results)
     if "memory" in results:
         _show_memory(results["memory"])
+    if "redis" in results:
+        _show_outages(results)
     if "analytics" in results:
         _show_analytics(results["analytics"])
     print("\ngoal; figure; verdict")
@@ -134,6 +136,36 @@ def _show_memory(rows: list[dict[str, Any]]) -> None:
         note = f"   {row['streams']} open streams" if row["streams"] else ""
         at_start, before, after = (row[name] / _MB for name in ("at_start", "before", "after"))
         print(f"  {row['target']:<14}{at_start:>9.0f}{before:>12.0f}{busy}{after:>15.0f}{note}")
+
+
+def _show_outages(results: dict[str, Any]) -> None:
+    found, sizes = results["redis"], results["plan"]
+    print(
+        f"\nRedis black-holed: {found['requests']} plain requests over {found['connections']} connections, about "
+        f"{sizes['outage_s']:g} s, in each part of\n{sizes['rounds']} rounds (healthy, silent, healthy, SYNs dropped); "
+        "none of their events was taken before Redis was back"
+    )
+    times = f"{'p50 ms':>9}{'p99 ms':>9}{'(parts)':>16}{'longest ms':>12}"
+    print(f"  {'Redis':<14}{'CPU us/req':>11}{times}  p99 times healthy")
+    for row in found["rows"]:
+        spread = f"({min(row['p99_ms_parts']):.2f}-{max(row['p99_ms_parts']):.2f})"
+        times = "".join(_number(row[name], width, 3) for name, width in (("p50_ms", 9), ("p99_ms", 9)))
+        print(
+            f"  {row['redis']:<14}{row['cpu_us']:>11.1f}{times}{spread:>16}{row['longest_ms']:>12.1f}"
+            + _against_healthy(row)
+        )
+    low, high = found["healthy_spread"]
+    print(
+        f"  noise: the healthy parts' p99 are {low:.2f} to {high:.2f} times their median; those before SYNs dropped "
+        f"{found['healthy_times_healthy']:.2f} times those before silent"
+    )
+
+
+def _against_healthy(row: dict[str, Any]) -> str:
+    if row["redis"] == "healthy":
+        return ""
+    verdict = "within the healthy parts' spread" if row["within_noise"] else "ABOVE the healthy parts' spread"
+    return f"  {row['p99_times_healthy']:.2f}, {verdict}"
 
 
 def _show_analytics(found: dict[str, Any]) -> None:

@@ -78,9 +78,24 @@ def test_the_payloads_have_the_stated_sizes() -> None:
     assert b"stream" not in json_request()
 
 
+MINUTES = [60.0 * minute for minute in range(61)]
+
+
 def test_growth_is_told_from_noise() -> None:
-    """A rise past the allowance is called growing; one inside it, and a fall, are flat."""
-    assert trend("mb", [100.0, 101, 100, 102, 104, 103, 104, 104], share=0.05, floor=1).verdict == "flat"
-    assert trend("mb", [100.0, 101, 102, 104, 106, 108, 109, 110], share=0.05, floor=1).verdict == "growing"
-    assert trend("files", [10.0, 14], share=0.1, floor=5).verdict == "flat"
-    assert trend("files", [20.0, 10], share=0.1, floor=5).verdict == "flat"
+    """Steady growth in the second half is called so, per hour; warm-up, a sawtooth, a spike and a fall are flat."""
+    leak = trend("mb", MINUTES, [50 + 8 * at_s / 3600 for at_s in MINUTES], share=0.03, floor=2)
+    assert leak.verdict == "growing"
+    assert leak.per_hour == pytest.approx(8)
+    assert leak.growth == pytest.approx(4)
+    warm_up = [40 + min(at_s, 1800) / 60 for at_s in MINUTES]
+    sawtooth = [60 + at_s % 420 / 60 for at_s in MINUTES]
+    spike = [60.0 + 500 * (at_s == 3600) for at_s in MINUTES]
+    fall = [90 - at_s / 60 for at_s in MINUTES]
+    for samples in (warm_up, sawtooth, spike, fall):
+        assert trend("mb", MINUTES, samples, share=0.03, floor=2).verdict == "flat"
+
+
+def test_a_trend_of_few_samples() -> None:
+    """A run that was too short for two samples in its second half has no slope, and says flat."""
+    for values in ([5.0], [5.0, 9.0]):
+        assert trend("files", MINUTES[: len(values)], values, share=0.1, floor=1).per_hour == 0
