@@ -86,6 +86,11 @@ class Exchange(msgspec.Struct):
     def event(self, seq: int) -> Event:
         """The record of this exchange."""
         reading, facts, started_ns = self.reading, self.facts, self.started_ns
+        first_byte_ns, first_token_ns = self.first_byte_ns, self.first_token_ns
+        if self.unattended:
+            # What came after the client had left, nobody waited for.
+            first_byte_ns = first_byte_ns if first_byte_ns <= self.ended_ns else 0
+            first_token_ns = first_token_ns if first_token_ns <= self.ended_ns else 0
         category, source = self.error_category, self.error_source
         if not category:
             category, source = reading.error_category, reading.error_source
@@ -112,8 +117,8 @@ class Exchange(msgspec.Struct):
             request_bytes=self.request_bytes,
             response_bytes=self.response_bytes,
             latency_us=(self.ended_ns - started_ns) // 1_000 if self.ended_ns else -1,
-            ttfb_us=(self.first_byte_ns - started_ns) // 1_000 if self.first_byte_ns else -1,
-            ttft_us=(self.first_token_ns - started_ns) // 1_000 if self.first_token_ns else -1,
+            ttfb_us=(first_byte_ns - started_ns) // 1_000 if first_byte_ns else -1,
+            ttft_us=(first_token_ns - started_ns) // 1_000 if first_token_ns else -1,
             overhead_us=(self.sent_ns - started_ns) // 1_000 if self.sent_ns else -1,
             client_stall_us=self.client_stall_ns // 1_000,
             provider_request_id=self.provider_request_id or reading.provider_request_id,

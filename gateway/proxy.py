@@ -25,7 +25,7 @@ from gateway.request_body import MARK_MODEL_TRUNCATED, RequestFacts
 from gateway.server import fault_answer
 from gateway.shipper import Shipper
 from gateway.tunnel import run_tunnel
-from gateway.unattended import Unattended, wants_drain
+from gateway.unattended import MARK_CUT, Unattended, wants_drain
 from gateway.upstream import Upstream
 from shared import counters
 from shared.clock import monotonic_ns, unix_ms
@@ -197,6 +197,7 @@ class Proxy:
     def _cancelled(self, request: ClientRequest, exchange: Exchange) -> bool:
         """The client left, or a drain ran out of patience: then what has no head yet gets one that says so."""
         if exchange.unattended:
+            exchange.marks += (MARK_CUT,)
             raise asyncio.CancelledError
         if not self._cut and exchange.status == _SWITCHING:
             # Either side may end a WebSocket; which of them did is no fault.

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 ALL_FEATURES: Final = "*"
 MARK_DRAINED: Final = "drained"
+MARK_CUT: Final = "drain_cut"
+"""It took too long, or the process had to end: the usage is what had come."""
+MARK_REFUSED: Final = "drain_refused"
+"""There were too many at that moment: it was cancelled like any other."""
 
 
 def wants_drain(org: "Org", feature: str) -> bool:
@@ -38,6 +42,7 @@ class Unattended:
         """The client left: whether the exchange goes on without it. It is cancelled if it takes too long."""
         if len(self._ending) >= self._most:
             counters.drained.labels("too_many").inc()
+            exchange.marks += (MARK_REFUSED,)
             return False
         exchange.client_left(monotonic_ns())
         exchange.marks += (MARK_DRAINED,)

@@ -72,6 +72,8 @@ def test_an_answer_that_has_not_begun(lectr: Lectr, mock: MockProcess, gateway: 
     leave_before_answer(lectr, mock, gateway(), feature)
     row = lectr.row_of(feature, status=499, error_category="client_disconnect", error_source="client")
     assert (row["usage_source"], row["marks"]) == ("provider", ["drained"])
+    # Nobody waited for what came after the client had left.
+    assert (row["ttfb_ms"], row["ttft_ms"]) == (None, None)
     mock.reset()
     whole = whole_answer(lectr, feature, PLAIN)
     assert {name: row[name] for name in TOKENS} == {name: whole[name] for name in TOKENS}
@@ -102,7 +104,7 @@ def test_too_many_are_cancelled(lectr: Lectr, mock: MockProcess, gateway: Any, f
     running = gateway(LECTR_UNATTENDED_ANSWERS="0")
     leave_stream(lectr, running, feature)
     mock.wait_for(lambda records: bool(records) and records[-1]["cancelled"])
-    assert lectr.row_of(feature, error_category="client_disconnect")["marks"] == []
+    assert lectr.row_of(feature, error_category="client_disconnect")["marks"] == ["drain_refused"]
     assert metric(running, 'lectr_gateway_drained_total{outcome="too_many"}') == 1
 
 
@@ -113,7 +115,7 @@ def test_one_that_takes_too_long_is_cancelled(lectr: Lectr, mock: MockProcess, g
     leave_stream(lectr, running, feature)
     mock.wait_for(lambda records: bool(records) and records[-1]["cancelled"])
     row = lectr.row_of(feature, status=200, error_category="client_disconnect", error_source="client")
-    assert (row["usage_source"], row["marks"]) == ("estimated", ["drained"])
+    assert (row["usage_source"], row["marks"]) == ("estimated", ["drained", "drain_cut"])
     assert metric(running, 'lectr_gateway_drained_total{outcome="timed_out"}') == 1
 
 

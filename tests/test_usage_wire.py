@@ -182,3 +182,16 @@ def test_every_encoding_is_undone_wherever_it_is_cut(case: Case, name: str) -> N
     packed = pack(case.raw)
     for cut in range(len(packed)):
         assert read(case, [packed[:cut], packed[cut:]], encoding=encoding) == (case.expected, case.faulted), cut
+
+
+def test_a_usage_of_mixed_spellings_is_not_read_the_short_way() -> None:
+    """Details under the other dialect's name count as well, where their own are empty: the general reader's matter."""
+    details = b'"prompt_tokens_details":{},"input_tokens_details":{"cached_tokens":1}'
+    usage = b'{"prompt_tokens":100,"completion_tokens":12,%b}' % details
+    body = b'{"model":"m","choices":[{"message":{"content":"x"},"finish_reason":"stop"}],"usage":%b}' % usage
+    call = Call("openai", "POST", "/v1/chat/completions", 1, 1)
+    assert read_whole(call, 200, "application/json", body) is None
+    meter = open_meter(call, 200, "application/json", "")
+    meter.feed(body)
+    found = meter.finish(complete=True).usage
+    assert (found.input_uncached_tokens, found.input_cache_read_tokens) == (99, 1)

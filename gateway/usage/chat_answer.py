@@ -54,6 +54,11 @@ class _Usage(msgspec.Struct, gc=False):
     completion_tokens: int
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
+    # Other spellings of the same: openai_usage.py knows which counts.
+    input_tokens_details: None = None
+    input_token_details: None = None
+    output_tokens_details: None = None
+    output_token_details: None = None
 
 
 class _AnswerChoice(msgspec.Struct, gc=False):
