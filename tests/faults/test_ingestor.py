@@ -53,6 +53,8 @@ def test_killed_at_a_step_and_taken_over(own: Stores, step: str) -> None:
     crashed = own.crashing(step)
     assert crashed.process.wait(60) == -signal.SIGKILL, crashed.output
     with serving(own.ingestor(**QUICK)) as part:
+        # Where the dead one had finished, there is nothing else to wait for.
+        wait_until(lambda: metric(part, 'lectr_ingestor_lease_changes_total{change="gained"}') == 1, deadline_s=60)
         own.wait_drained()
         check_exact(own, events)
         replayed = metric(part, "lectr_ingestor_batches_replayed_total")
