@@ -8,13 +8,14 @@ from contextlib import AsyncExitStack
 import uvloop
 from aiohttp import web
 
+from gateway.journal import Journal, new_source
 from gateway.probes import Probes
 from gateway.providers import Catalogue
 from gateway.proxy import Proxy
 from gateway.registry import Registry, Snapshot
 from gateway.server import GatewayServer
 from gateway.settings import Settings, upstream_bases
-from gateway.shipper import Shipper, new_source
+from gateway.shipper import Shipper
 from gateway.unattended import Unattended
 from gateway.upstream import Upstream
 from shared import counters
@@ -44,13 +45,10 @@ async def _run(settings: Settings, *, worker: bool) -> None:
     counters.gateway_tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
     async with AsyncExitStack() as parts:
         registry = Registry(settings.redis_url, poll_s=settings.registry_poll_s, snapshot=Snapshot(settings.state_dir))
+        journal = _open_journal(settings)
+        parts.callback(journal.release)
         shipper = Shipper(
-            settings.redis_url,
-            source=new_source(),
-            instance=settings.instance,
-            partitions=settings.stream_partitions,
-            interval_ms=settings.flush_interval_ms,
-            capacity_bytes=settings.event_buffer_bytes,
+            settings.redis_url, journal, state_dir=settings.state_dir, interval_ms=settings.flush_interval_ms
         )
         upstream = await parts.enter_async_context(
             Upstream(
@@ -68,17 +66,19 @@ async def _run(settings: Settings, *, worker: bool) -> None:
             directory=registry.directory,
             catalogue=Catalogue.load(),
             upstream=upstream,
-            shipper=shipper,
+            journal=journal,
             bases=upstream_bases(settings),
             max_body_bytes=settings.max_body_bytes,
             max_file_body_bytes=settings.max_file_body_bytes,
             client_timeout_s=settings.client_timeout_s,
             unattended=Unattended(most=settings.unattended_answers, timeout_s=settings.unattended_timeout_s),
         )
-        probes = _probes(registry, shipper, proxy)
+        probes = _probes(registry, journal, shipper, proxy)
         ops_address = await _serve_ops(parts, settings, probes)
         await registry.start()
         parts.push_async_callback(registry.close)
+        journal.start()
+        parts.push_async_callback(journal.close)
         shipper.start()
         parts.push_async_callback(shipper.close, _FLUSH_TIMEOUT_S)
         if not await _either(registry.loaded, stop):
@@ -91,7 +91,7 @@ async def _run(settings: Settings, *, worker: bool) -> None:
         listening = await _listen(server, settings.listen, "LECTR_LISTEN", shared=worker)
         address = _address(listening.sockets[0].getsockname())
         print(f"lectr gateway listening on {address} (probes and metrics on {ops_address})", flush=True)  # noqa: T201 - the one line a supervisor waits for
-        get_log("app").info("serving", source=shipper.source, instance=settings.instance)
+        get_log("app").info("serving", source=journal.source, journal=journal.kept, instance=settings.instance)
         await stop.wait()
         await _drain(server, listening, proxy, settings.drain_timeout_s)
 
@@ -106,7 +106,27 @@ def _stop_with_stdin(stop: asyncio.Event) -> None:
     loop.add_reader(stdin, ended)
 
 
-def _probes(registry: Registry, shipper: Shipper, proxy: Proxy) -> Probes:
+def _open_journal(settings: Settings) -> Journal:
+    try:
+        journal = Journal(
+            settings.state_dir,
+            source=new_source(),
+            instance=settings.instance,
+            partitions=settings.stream_partitions,
+            capacity_bytes=settings.journal_bytes,
+            segment_bytes=settings.journal_segment_bytes,
+            sync_interval_ms=settings.journal_sync_ms,
+        )
+    except OSError as error:
+        raise SettingsFault(
+            f"LECTR_STATE_DIR={settings.state_dir!r}: no journal can be kept there ({error.strerror or error})"
+        ) from None
+    if not settings.state_dir:
+        get_log("app").warning("journal_in_memory", fix="LECTR_STATE_DIR keeps events that a killed process leaves")
+    return journal
+
+
+def _probes(registry: Registry, journal: Journal, shipper: Shipper, proxy: Proxy) -> Probes:
     def problems() -> list[str]:
         found = []
         if not registry.loaded.is_set():
@@ -124,6 +144,10 @@ def _probes(registry: Registry, shipper: Shipper, proxy: Proxy) -> Probes:
             if shipper.redis_slow
             else "ok",
             "waiting_events": shipper.waiting_events,
+            "unconfirmed_events": shipper.unconfirmed_events,
+            "adopted_boots": shipper.adopted_boots,
+            "journal": "full" if journal.full else "memory: the disk refuses" if journal.disk_failing else journal.kept,
+            "journal_bytes": journal.backlog.size_bytes,
             "open_requests": proxy.open_requests,
         }
 

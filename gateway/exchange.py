@@ -69,6 +69,8 @@ class Exchange(msgspec.Struct):
     """Its client left, and it goes on to its end."""
     unanswered: bool = False
     """The client left before a status was sent."""
+    recorded: bool = False
+    """Its event is made: what happens later is not in it."""
 
     def client_left(self, moment_ns: int) -> None:
         """The client is gone, the exchange is not."""

@@ -18,12 +18,12 @@ from gateway.client_head import ClientHead
 from gateway.destination import Router, Way
 from gateway.detection import MARK_HEADER_INVALID
 from gateway.exchange import Exchange, endpoint_of
+from gateway.journal import Journal
 from gateway.providers import Catalogue
 from gateway.registry import Directory
 from gateway.relay import relay
 from gateway.request_body import MARK_MODEL_TRUNCATED, RequestFacts
 from gateway.server import fault_answer
-from gateway.shipper import Shipper
 from gateway.tunnel import run_tunnel
 from gateway.unattended import MARK_CUT, Unattended, wants_drain
 from gateway.upstream import Upstream
@@ -46,7 +46,7 @@ class Proxy:
         directory: Directory,
         catalogue: Catalogue,
         upstream: Upstream,
-        shipper: Shipper,
+        journal: Journal,
         bases: Mapping[str, str],
         max_body_bytes: int,
         max_file_body_bytes: int,
@@ -56,7 +56,7 @@ class Proxy:
         self._directory = directory
         self._router = Router(catalogue, bases)
         self._upstream = upstream
-        self._shipper = shipper
+        self._journal = journal
         self._max_body_bytes = max_body_bytes
         self._max_file_body_bytes = max_file_body_bytes
         self._client_timeout_s = client_timeout_s
@@ -86,7 +86,7 @@ class Proxy:
         try:
             return await self._exchange(request, exchange)
         except faults.Fault as fault:
-            return _refuse(request, exchange, fault)
+            return self._refuse(request, exchange, fault)
         except ConnectionError:
             if not exchange.error_category:
                 exchange.failed("client_disconnect", "client")
@@ -102,7 +102,7 @@ class Proxy:
                 exchange.failed("server_error", "gateway")
                 request.abort()
                 raise ConnectionResetError from None
-            return _refuse(request, exchange, faults.GatewayDefect("the gateway failed; its log has the place"))
+            return self._refuse(request, exchange, faults.GatewayDefect("the gateway failed; its log has the place"))
         finally:
             self._running.discard(task)
             self._record(exchange)
@@ -113,6 +113,7 @@ class Proxy:
         head = request.head
         org = self._org_of(head)
         exchange.org = org.org
+        self._journal.begin()
         _tag(head, exchange)
         require_enabled(org)
         if head.problem:
@@ -151,7 +152,9 @@ class Proxy:
             if answer.head.status == _SWITCHING:
                 await run_tunnel(request, answer, exchange)
                 return False
-            return await relay(request, answer, exchange, draining=self.draining)
+            return await relay(
+                request, answer, exchange, draining=self.draining, record=partial(self._record, exchange)
+            )
         finally:
             answer.close()
 
@@ -213,10 +216,22 @@ class Proxy:
         task = asyncio.current_task()
         if task is not None:
             task.uncancel()
-        return _refuse(request, exchange, faults.GatewayDraining("the gateway is being restarted; try again"))
+        return self._refuse(request, exchange, faults.GatewayDraining("the gateway is being restarted; try again"))
+
+    def _refuse(self, request: ClientRequest, exchange: Exchange, fault: faults.Fault) -> bool:
+        """The fault as an answer, and noted on the exchange; whether the connection stays open."""
+        exchange.status = fault.status
+        exchange.failed(fault.category, fault.source)
+        keep_alive = request.keep_alive and not fault.closes
+        self._record(exchange)
+        request.write(fault_answer(fault, exchange.endpoint, close=not keep_alive))
+        return keep_alive
 
     def _record(self, exchange: Exchange) -> None:
-        """Count the exchange and hand its event on. A defect here costs the event, never the answer."""
+        """Count the exchange and journal its event, once. A defect here costs the event, never the answer."""
+        if exchange.recorded:
+            return
+        exchange.recorded = True
         exchange.ended_ns = exchange.ended_ns or monotonic_ns()
         if exchange.provider:
             seconds = (exchange.ended_ns - exchange.started_ns) / 1e9
@@ -224,13 +239,13 @@ class Proxy:
         if not exchange.org:
             return
         try:
-            event = encode_event(exchange.event(self._shipper.next_seq))
+            event = encode_event(exchange.event(self._journal.next_seq))
         except Exception as error:  # noqa: BLE001 - counted and logged; its number is used up, so the hole is seen
             counters.events_dropped.labels("not_encodable").inc()
             self._log.error("defect", error=type(error).__name__, place=_place(error))
-            self._shipper.skip()
+            self._journal.skip()
         else:
-            self._shipper.add(event)
+            self._journal.append(event)
 
     async def idle(self, timeout_s: float) -> bool:
         """Wait until nothing is being served; False if that takes longer."""
@@ -244,15 +259,6 @@ class Proxy:
         self._cut = True
         for task in self._running:
             task.cancel()
-
-
-def _refuse(request: ClientRequest, exchange: Exchange, fault: faults.Fault) -> bool:
-    """The fault as an answer, and noted on the exchange; whether the connection stays open."""
-    exchange.status = fault.status
-    exchange.failed(fault.category, fault.source)
-    keep_alive = request.keep_alive and not fault.closes
-    request.write(fault_answer(fault, exchange.endpoint, close=not keep_alive))
-    return keep_alive
 
 
 def _tag(head: ClientHead, exchange: Exchange) -> None:

@@ -1,10 +1,11 @@
 """The provider's answer to the client: its own bytes, head and body, shown to a meter on the way.
 
-Only the hop's own fields are taken out and put in. Bytes are written before they are metered. A client that takes them
-slowly makes the gateway read slowly. When the provider breaks off, the client's connection is broken off too: never a
-clean end after a truncated answer.
+Only the hop's own fields are taken out and put in. Bytes are written before they are metered, but for the last ones:
+an answer that its client has in full is in the journal. A client that takes bytes slowly makes the gateway read slowly.
+When the provider breaks off, the client's connection is broken off too: never a clean end after a truncated answer.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from gateway.client import ClientRequest
@@ -17,6 +18,8 @@ from shared.clock import monotonic_ns
 
 _BATCH_BYTES: Final = 4 * 1024
 _BATCH_PIECES: Final = 32
+_SPLIT_BYTES: Final = 64 * 1024
+"""Of a longer last piece only the last byte waits for the journal: whether the client takes the rest is to be known."""
 _EVENT_STREAM: Final = "text/event-stream"
 
 
@@ -28,6 +31,7 @@ class Relay:
         "_content_type",
         "_exchange",
         "_head",
+        "_last",
         "_paused_ns",
         "_token_due",
         "_unread",
@@ -49,17 +53,22 @@ class Relay:
         self._token_due = exchange.streaming
         self._unread: list[bytes] = []
         self._unread_bytes = 0
+        self._last = b""
+        """What is written when the exchange is in the journal."""
         self._content_type = content_type
         self.meter: Meter | None = None
         """Opened with the first bytes that it is shown."""
 
-    def take(self, wire: bytes, payload: bytes) -> None:
+    def take(self, wire: bytes, payload: bytes, *, last: bool) -> None:
         """The next bytes of the answer."""
         if not self._verbatim:
             wire = payload
         if self._head:
             wire, self._head = self._head + wire, b""
-        self._write(wire)
+        if last:
+            self._last = wire
+        else:
+            self._write(wire)
         if self._token_due or not payload:
             self._await_token(payload)
             return
@@ -128,10 +137,22 @@ class Relay:
         finish(self.read() if self._unread or self.meter is None else self.meter, self._exchange, complete=complete)
 
     def flush(self) -> None:
-        """Send the head if no byte of the body has taken it along."""
-        if self._head:
+        """Send the head if no byte of the body has taken it along, and the body is still to come."""
+        if self._head and not self._last:
             self._write(self._head)
             self._head = b""
+
+    async def write_most(self, request: ClientRequest, silence_s: float) -> None:
+        """Wait until the client has taken what was written before the last piece. Raises ClientStalled."""
+        if len(self._last) > _SPLIT_BYTES:
+            self._write(self._last[:-1])
+            self._last = self._last[-1:]
+        if request.behind:
+            await request.drained(silence_s)
+
+    def write_last(self) -> None:
+        """Write what was held back: the client has the whole answer."""
+        self._write(self._head + self._last)
 
     def flow(self, paused: bool) -> None:
         """The client stopped taking bytes, or takes them again."""
@@ -149,10 +170,13 @@ class Relay:
             self._paused_ns = 0
 
 
-async def relay(request: ClientRequest, answer: Answer, exchange: Exchange, *, draining: bool) -> bool:
+async def relay(
+    request: ClientRequest, answer: Answer, exchange: Exchange, *, draining: bool, record: Callable[[], None]
+) -> bool:
     """Pass the answer on to its end and fill in the exchange's outcome; whether the client's connection stays open.
 
-    Raises ConnectionError after breaking the client's connection, or when the client is gone.
+    `record` is called before the client gets the last byte. Raises ConnectionError after breaking the client's
+    connection, or when the client is gone.
     """
     head = answer.head
     exchange.first_byte_ns = monotonic_ns()
@@ -164,14 +188,12 @@ async def relay(request: ClientRequest, answer: Answer, exchange: Exchange, *, d
     complete = False
     exchange.status = head.status
     try:
-        ended = answer.start(passing)
-        passing.flush()
-        if not ended:
+        if not answer.start(passing):
+            passing.flush()
             request.watch_flow(passing.flow)
             await answer.finished()
         complete = True
-        if request.behind:
-            await request.drained(answer.idle_timeout_s)
+        await passing.write_most(request, answer.idle_timeout_s)
     except ClientStalled:
         counters.client_stalls.inc()
         exchange.failed("timeout", "client")
@@ -190,6 +212,8 @@ async def relay(request: ClientRequest, answer: Answer, exchange: Exchange, *, d
     finally:
         request.watch_flow(None)
         passing.end(complete=complete)
+    record()
+    passing.write_last()
     return keep_alive
 
 

@@ -23,7 +23,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Gateway processes that share the port; each has its own connections, limits and event buffer."""
     redis_url: SecretUrl = SecretUrl("redis://127.0.0.1:6379/0")
     state_dir: str = ""
-    """Directory for the last registry seen, so that a start with Redis down still serves. Empty: not kept."""
+    """Directory for the journal of events and the last registry seen. Empty: neither survives the process."""
     instance: str = ""
     """Name of this gateway on its events. Empty: the host's name, which is the pod's in Kubernetes."""
     log_level: LogLevel = "info"
@@ -62,8 +62,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Must be the same in every gateway and ingestor."""
     flush_interval_ms: Annotated[int, Meta(ge=1, le=10_000)] = 100
     """How long events gather for a frame. Each push has a price: at 20 ms they took a tenth of a busy gateway's CPU."""
-    event_buffer_bytes: Annotated[int, Meta(ge=_MIB, le=64 * 1024 * _MIB)] = 256 * _MIB
-    """Memory for events (about 300 bytes each) while Redis is away; what comes after is dropped and counted."""
+    journal_bytes: Annotated[int, Meta(ge=4 * _MIB, le=1024 * 1024 * _MIB)] = 1024 * _MIB
+    """Most that a process keeps of events that are not stored yet, about 250 bytes each. What comes after is dropped
+    and counted: traffic goes on."""
+    journal_segment_bytes: Annotated[int, Meta(ge=_MIB, le=1024 * _MIB)] = 4 * _MIB
+    """Size of one journal file; two are allocated at least."""
+    journal_sync_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 1_000
+    """How often the disk is asked to write what was journaled, against the loss of a host. 0: never."""
 
 
 def load_settings() -> Settings:
@@ -79,6 +84,11 @@ def load_settings() -> Settings:
             raise SettingsFault(
                 f"{variable}: a base URL has no query, fragment or user; give scheme, host and path only"
             )
+    if settings.journal_segment_bytes * 2 > settings.journal_bytes:
+        raise SettingsFault(
+            "LECTR_JOURNAL_SEGMENT_BYTES: a journal has two segments at least; "
+            "raise LECTR_JOURNAL_BYTES or lower it to half of that"
+        )
     if not settings.instance:
         settings = msgspec.structs.replace(settings, instance=socket.gethostname())
     return settings

@@ -1,147 +1,209 @@
-"""Events from memory to the Redis stream, in the background; no request ever waits for it.
+"""Events from the journal to the Redis stream, in the background; no request ever waits for it.
 
-In: encoded events in sequence. Out: frames on the stream, each exactly once however often the connection breaks.
-When Redis is away events gather up to a bound; past it new ones are dropped, counted, and visible as holes in `seq`.
+In: backlogs, this process' own and those of dead ones. Out: frames on the stream, each event once however often the
+connection breaks, and journals that shrink as ClickHouse confirms. When Redis is away the journal grows; when Redis has
+forgotten what it took, it gets it again, from what the journal still holds.
 """
 
 import asyncio
 import contextlib
-import importlib.resources
 import secrets
 import time
-from collections import deque
-from itertools import islice
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
-import redis.asyncio
-import redis.backoff
-from redis.asyncio.retry import Retry
-from redis.exceptions import RedisError
-
+from gateway.journal import Backlog, Journal, Orphan, Run, adopt_orphans, remove_segments
+from gateway.stream import Marks, RedisError, Stream
 from shared import counters
+from shared.clock import unix_ms
 from shared.environment import SecretUrl
 from shared.logs import get_log
-from shared.stream import MAX_FRAME_EVENTS, encode_frame, partition_of
+from shared.stream import MAX_FRAME_EVENTS, BootEnd
 from shared.tasks import cancelled
 
 _FIRST_BACKOFF_S: Final = 0.1
 _LONGEST_BACKOFF_S: Final = 5.0
-_SOCKET_TIMEOUT_S: Final = 5.0
-_OVERHEAD_BYTES: Final = 150
-"""What Python adds to each event in the buffer, measured."""
-
-
-def new_source() -> int:
-    """63 random bits that name one boot of one gateway process; drawn, so two hosts never share one."""
-    return secrets.randbits(63)
+_LOOK_S: Final = 1.0
+"""How often a gateway asks what was stored, and says that it lives."""
+_ADOPT_S: Final = 2.0
+_SLOW_S: Final = 1.0
+T = TypeVar("T")
 
 
 class Shipper:
-    """Owns the sequence numbers of one source and the way of its events to Redis."""
+    """The way of this process' events to Redis, and of those that dead processes left here."""
 
-    def __init__(
-        self,
-        redis_url: SecretUrl,
-        *,
-        source: int,
-        instance: str,
-        partitions: int,
-        interval_ms: int,
-        capacity_bytes: int,
-    ) -> None:
-        self.source = source
-        self._instance = instance
-        self._partition = partition_of(source, partitions)
+    def __init__(self, redis_url: SecretUrl, journal: Journal, *, state_dir: str, interval_ms: int) -> None:
+        self._journal = journal
+        self._own = journal.backlog
+        self._state_dir = state_dir
         self._interval_s = interval_ms / 1000
-        self._capacity_bytes = capacity_bytes
-        self._waiting_bytes = 0
-        self._waiting: deque[tuple[int, bytes]] = deque()
-        self._next_seq = 0
+        self._stream = Stream(redis_url)
+        self._adopted: dict[int, Orphan] = {}
         self._stopping = False
         self._wake = asyncio.Event()
-        self._shipping: asyncio.Task[None] | None = None
-        self._redis = redis.asyncio.Redis.from_url(
-            redis_url.reveal(),
-            socket_connect_timeout=_SOCKET_TIMEOUT_S,
-            socket_timeout=_SOCKET_TIMEOUT_S,
-            # The frame is repeated by our own loop, which knows that it is safe.
-            retry=Retry(redis.backoff.NoBackoff(), 0),
-        )
-        self._push = self._redis.register_script(
-            importlib.resources.files("gateway").joinpath("push.lua").read_text(encoding="utf-8")
-        )
+        self._tasks: list[asyncio.Task[None]] = []
         self._log = get_log("shipper")
-        counters.events_buffered.set_function(lambda: len(self._waiting))
+        self._stored_seq = 0
         self.redis_failing = False
-        self._pushing_since_s = 0.0
+        self._asking_since_s = 0.0
+        counters.events_buffered.set_function(lambda: self.waiting_events)
+        counters.events_unconfirmed.set_function(lambda: self.unconfirmed_events)
 
     @property
     def redis_slow(self) -> bool:
         """Whether a frame has been waiting for Redis' answer for more than a second."""
-        return bool(self._pushing_since_s) and time.monotonic() - self._pushing_since_s > 1
-
-    @property
-    def next_seq(self) -> int:
-        """The sequence number that the next event must carry."""
-        return self._next_seq
+        return bool(self._asking_since_s) and time.monotonic() - self._asking_since_s > _SLOW_S
 
     @property
     def waiting_events(self) -> int:
-        """Events that Redis has not accepted yet."""
-        return len(self._waiting)
+        """Events that Redis has not accepted yet, those of dead processes included."""
+        adopted = sum(max(o.backlog.next_seq - o.backlog.shipped_seq, 0) for o in self._adopted.values())
+        return max(self._journal.next_seq - self._own.shipped_seq, 0) + adopted
 
-    def add(self, event: bytes) -> None:
-        """Take the event that carries `next_seq`. Never waits, never raises."""
-        seq, self._next_seq = self._next_seq, self._next_seq + 1
-        size_bytes = len(event) + _OVERHEAD_BYTES
-        if self._waiting_bytes + size_bytes > self._capacity_bytes:
-            counters.events_dropped.labels("buffer_full").inc()
-            return
-        self._waiting.append((seq, event))
-        self._waiting_bytes += size_bytes
+    @property
+    def unconfirmed_events(self) -> int:
+        """Events of this process that are not known to be in ClickHouse."""
+        return max(self._journal.next_seq - max(self._stored_seq, self._own.floor), 0)
 
-    def skip(self) -> None:
-        """Use up `next_seq` for an event that could not be made."""
-        self._next_seq += 1
+    @property
+    def adopted_boots(self) -> int:
+        """Dead processes whose journals are being shipped."""
+        return len(self._adopted)
 
     def start(self) -> None:
         """Begin shipping; `close` ends it."""
-        self._shipping = asyncio.create_task(self._ship(), name="shipper")
+        self._tasks.append(asyncio.create_task(self._ship_own(), name="shipper"))
+        if self._state_dir:
+            self._tasks.append(asyncio.create_task(self._ship_orphans(), name="orphans"))
 
     async def close(self, timeout_s: float) -> None:
-        """Ship what is left, for at most `timeout_s`; what Redis does not take by then is lost, counted and logged."""
+        """Ship what is left, for at most `timeout_s`; what Redis does not take stays in a journal on disk."""
         self._stopping = True
         self._wake.set()
-        if self._shipping is not None:
-            done, _ = await asyncio.wait({self._shipping}, timeout=timeout_s)
-            if not done:
-                self._shipping.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._shipping
-        if self._waiting:
-            counters.events_dropped.labels("exit").inc(len(self._waiting))
-            self._log.error(
-                "events_lost_at_exit", events=len(self._waiting), fix="Redis did not answer; LECTR_REDIS_URL"
-            )
-        await self._redis.aclose()
+        if self._tasks:
+            own, *others = self._tasks
+            for task in others:
+                task.cancel()
+            await asyncio.wait({own}, timeout=timeout_s)
+            own.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        for orphan in self._adopted.values():
+            orphan.backlog.close()
+            orphan.boot.close()
+        left = self.waiting_events
+        if left and self._journal.kept == "memory":
+            counters.events_dropped.labels("exit").inc(left)
+            self._log.error("events_lost_at_exit", events=left, fix="Redis did not answer; LECTR_STATE_DIR keeps them")
+        elif left:
+            self._log.warning("events_left_in_journal", events=left, shipped_by="the next gateway with this state")
+        await self._stream.close()
 
-    async def _ship(self) -> None:
-        while not (self._stopping and not self._waiting):
-            if not self._stopping:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._interval_s)
-            while self._waiting:
-                await self._push_frame()
+    # This process' own events.
 
-    async def _push_frame(self) -> None:
-        first_seq, events = _next_frame(self._waiting)
-        frame = encode_frame(self.source, first_seq, self._instance, events)
-        args: list[str | bytes] = [str(self.source), str(first_seq), str(len(events)), frame]
-        backoff_s = _FIRST_BACKOFF_S
-        self._pushing_since_s = time.monotonic()
+    async def _ship_own(self) -> None:
+        looked_s = 0.0
+        while not self._stopping:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._interval_s)
+            await self._ship(self._own)
+            if time.monotonic() - looked_s >= _LOOK_S and not self._stopping:
+                marks = await self._insisting(lambda: self._look(self._own, lives=True))
+                looked_s = time.monotonic()
+                self._stored_seq = max(self._stored_seq, marks.stored_seq or 0)
+        await self._ship(self._own)
+        await self._end(self._own, self._own_end())
+
+    def _own_end(self) -> BootEnd:
+        journal = self._journal
+        return BootEnd(self._own.instance, journal.started_ms, unix_ms(), journal.next_seq, 0, killed=False)
+
+    # Those of dead processes.
+
+    async def _ship_orphans(self) -> None:
         while True:
             try:
-                await self._push(keys=[self._partition.stream, self._partition.accepted], args=args)
+                for orphan in await asyncio.to_thread(lambda: list(adopt_orphans(self._state_dir))):
+                    self._adopted[orphan.backlog.source] = orphan
+            except OSError as error:
+                counters.journal_disk_faults.labels(type(error).__name__).inc()
+                self._log.error("orphans_unreadable", error=error.strerror, fix="LECTR_STATE_DIR")
+            for source, orphan in list(self._adopted.items()):
+                if await self._finish(orphan):
+                    del self._adopted[source]
+            await asyncio.sleep(_LOOK_S if self._adopted else _ADOPT_S)
+
+    async def _finish(self, orphan: Orphan) -> bool:
+        """Do what its process would still have done; whether all of it is in ClickHouse, and the journal gone."""
+        backlog = orphan.backlog
+        marks = await self._insisting(lambda: self._look(backlog, lives=False))
+        if marks.ended:
+            await asyncio.to_thread(orphan.boot.remove)
+            self._log.info("orphan_finished", source=backlog.source)
+            return True
+        await self._ship(backlog)
+        record = orphan.boot.record
+        end_seq = max(backlog.next_seq, backlog.shipped_seq, orphan.boot.ended_at_seq or 0)
+        unfinished = max(orphan.boot.begun - end_seq, 0) if orphan.killed else 0
+        end = BootEnd(record.instance, record.started_ms, orphan.found_ms, end_seq, unfinished, killed=orphan.killed)
+        await self._end(backlog, end)
+        return False
+
+    # Any backlog.
+
+    async def _ship(self, backlog: Backlog) -> None:
+        """Everything that is there, until Redis has it."""
+        while True:
+            if (segment := backlog.to_load()) is not None:
+                # Reading it may wait for the disk, as requests must not.
+                await asyncio.to_thread(segment.load)
+            run = backlog.next_run(MAX_FRAME_EVENTS)
+            if run is not None:
+                await self._push(backlog, run)
+            elif backlog.to_load() is None:
+                break
+
+    async def _push(self, backlog: Backlog, run: Run) -> None:
+        expected_seq = await self._insisting(lambda: self._stream.push(backlog, run))
+        if expected_seq == run.next_seq:
+            backlog.shipped(run)
+            counters.events_sent.inc(len(run.events))
+        else:
+            self._seek(backlog, expected_seq)
+
+    async def _look(self, backlog: Backlog, *, lives: bool) -> Marks:
+        """Ask how far a source is, drop what is stored, go back for what Redis has forgotten."""
+        seen = (unix_ms(), self._journal.next_seq) if lives else None
+        marks = await self._stream.marks(backlog, seen=seen)
+        if marks.ended:
+            return marks
+        stored = backlog.confirm(marks.stored_seq or 0)
+        if stored:
+            await asyncio.to_thread(remove_segments, stored)
+        self._seek(backlog, max(marks.accepted_seq or 0, backlog.floor))
+        return marks
+
+    def _seek(self, backlog: Backlog, seq: int) -> None:
+        if seq < backlog.shipped_seq:
+            again = backlog.shipped_seq - seq
+            counters.events_reshipped.inc(again)
+            self._log.warning("redis_forgot", source=backlog.source, events_shipped_again=again)
+        if seq != backlog.shipped_seq:
+            backlog.seek(seq)
+
+    async def _end(self, backlog: Backlog, end: BootEnd) -> None:
+        """Put the record of its end behind a source's frames."""
+        while (expected_seq := await self._insisting(lambda: self._stream.end(backlog, end))) != backlog.shipped_seq:
+            self._seek(backlog, expected_seq)
+            await self._ship(backlog)
+
+    async def _insisting(self, call: Callable[[], Awaitable[T]]) -> T:
+        """The answer, asked for until it comes."""
+        backoff_s = _FIRST_BACKOFF_S
+        self._asking_since_s = time.monotonic()
+        while True:
+            try:
+                answer = await call()
             except Exception as error:  # noqa: BLE001 - whatever stands in the way: counted, said, and tried again
                 if cancelled():
                     raise asyncio.CancelledError from None
@@ -149,28 +211,13 @@ class Shipper:
                 counters.push_retries.labels(reason).inc()
                 if not self.redis_failing:
                     what = "redis_unavailable" if isinstance(error, (RedisError, OSError)) else "defect"
-                    self._log.warning(what, error=reason, waiting_events=len(self._waiting))
+                    self._log.warning(what, error=reason, waiting_events=self.waiting_events)
                 self.redis_failing = True
                 await asyncio.sleep(backoff_s * (0.5 + secrets.randbelow(1000) / 1000))
                 backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
             else:
-                break
-        self._pushing_since_s = 0.0
-        if self.redis_failing:
-            self._log.info("redis_available", waiting_events=len(self._waiting))
-            self.redis_failing = False
-        for event in events:
-            self._waiting.popleft()
-            self._waiting_bytes -= len(event) + _OVERHEAD_BYTES
-        counters.events_sent.inc(len(events))
-
-
-def _next_frame(waiting: deque[tuple[int, bytes]]) -> tuple[int, list[bytes]]:
-    """The longest run of consecutive events from the front, at most MAX_FRAME_EVENTS."""
-    first_seq = waiting[0][0]
-    events: list[bytes] = []
-    for seq, event in islice(waiting, MAX_FRAME_EVENTS):
-        if seq != first_seq + len(events):
-            break
-        events.append(event)
-    return first_seq, events
+                self._asking_since_s = 0.0
+                if self.redis_failing:
+                    self._log.info("redis_available", waiting_events=self.waiting_events)
+                    self.redis_failing = False
+                return answer

@@ -15,6 +15,7 @@ from ingestor.ledger import Ledger
 from ingestor.pricing import Pricer
 from ingestor.probes import Health, serve_probes
 from ingestor.reader import Limits, Reader
+from ingestor.recovery import Recovery
 from ingestor.redis_link import Redis, open_redis, translated
 from ingestor.settings import ClickHouseAddress, Settings, clickhouse_address
 from ingestor.worker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Parts, Worker
@@ -55,7 +56,9 @@ async def _work(
     settings: Settings, redis: Redis, clickhouse: ClickHouse, health: Health, stopping: asyncio.Event
 ) -> None:
     leases = Leases(redis, settings.instance, settings.lease_ms)
-    parts = Parts(Reader(redis), Ledger(redis), leases, DeadLetters(redis), clickhouse, Pricer(), health)
+    reader, ledger = Reader(redis), Ledger(redis)
+    recovery = Recovery(reader, ledger, clickhouse, leases.longest_s)
+    parts = Parts(reader, ledger, leases, DeadLetters(redis), clickhouse, recovery, Pricer(), health)
     limits = Limits(settings.batch_max_events, settings.batch_max_age_ms, settings.batch_max_events)
 
     async def ask_redis() -> None:

@@ -1,7 +1,7 @@
-"""Stream entries to a batch: which events, in which bounds, under which token. Pure.
+"""Frames to a batch: which entries, which of their events, under which token. Pure.
 
-In: raw stream entries and the partition's `done` marks. Out: decoded entries or poison, and a Batch whose token
-follows from its content alone. The same entries and marks always give the same Batch, which is what a replay relies on.
+In: stream entries and what is taken care of already, per source. Out: a Batch with bounds, or Poison for an entry that
+is no frame of ours. The same entries and marks always give the same Batch, which is what a replay relies on.
 Never reads a clock, never talks to Redis or ClickHouse.
 """
 
@@ -11,14 +11,20 @@ from typing import Final
 
 import msgspec
 
+from ingestor.marks import Marks, Range, runs_of
 from shared.event import Event
 from shared.stream import (
     FIELD_COUNT,
+    FIELD_END,
+    FIELD_EXPECTED,
     FIELD_FIRST_SEQ,
+    FIELD_FLOOR,
     FIELD_FRAME,
     FIELD_SOURCE,
+    BootEnd,
     Frame,
     FrameFault,
+    decode_boot_end,
     decode_frame,
 )
 
@@ -38,19 +44,45 @@ class Decoded(msgspec.Struct, frozen=True):
     entry_id: str
     frame: Frame
     data: bytes
+    covers: tuple[Range, ...]
+    """The numbers that are taken care of once it is stored: its events, what belongs to no event, what was before."""
+
+    @property
+    def source(self) -> int:
+        """Whose it is."""
+        return self.frame.source
+
+    @property
+    def size(self) -> int:
+        """Events in it."""
+        return len(self.frame.events)
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """A stream entry that says how a source ended."""
+
+    entry_id: str
+    source: int
+    end: BootEnd
+    data: bytes
+    covers: tuple[Range, ...]
+    size: int = 0
+
+
+Entry = Decoded | Ending
 
 
 class Poison(msgspec.Struct, frozen=True):
     """A stream entry that no batch can hold.
 
-    `mark` is where its source goes on, (source, next seq), for a frame that was readable. What an unreadable entry
-    claims moves no mark: a wrong claim would hide events that are still to come.
+    `claim` is what its fields say it carries, (source, first seq, end seq), if they can be read: with the entry kept
+    aside, these are taken care of, and its source need not send them again.
     """
 
     entry_id: str
     reason: str
     detail: str
-    mark: tuple[int, int] | None = None
+    claim: tuple[int, int, int] | None = None
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -62,6 +94,12 @@ class Bounds(msgspec.Struct, frozen=True):
     rows: int
     crc: int
     token: str
+    marks: dict[str, str] = {}
+    """What was taken care of before it, per source: a replay must leave out the same events."""
+
+    def marks_before(self) -> dict[int, Marks]:
+        """`marks`, decoded. Raises ValueError."""
+        return {int(source): Marks.parse(text) for source, text in self.marks.items()}
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -78,56 +116,115 @@ class Batch(msgspec.Struct, frozen=True):
     bounds: Bounds
     segments: list[Segment]
     repeated: int
-    """Events left out because the marks say ClickHouse has them."""
-    done: dict[int, int]
-    """Per source: the mark after this batch."""
+    """Events left out because the marks say that they are taken care of."""
+    done: dict[int, Marks]
+    """Per source: the marks after this batch."""
+    ends: dict[int, BootEnd]
+    """Sources that ended, and of which nothing is missing."""
+
+    def ended_ms(self) -> dict[int, int]:
+        """Per source: when the last of its requests here ended, Unix ms."""
+        return {segment.source: _end_ms(segment.events[-1]) for segment in self.segments}
 
 
-def decode_entry(entry: RawEntry) -> Decoded | Poison:
+def _end_ms(event: Event) -> int:
+    return event.ts_ms + max(event.latency_us, 0) // 1_000
+
+
+def decode_entry(entry: RawEntry) -> Entry | Poison:
     """Read one stream entry; what cannot be read comes back as Poison with its reason, never as an exception."""
     entry_id, fields = entry[0].decode("ascii"), entry[1]
     try:
+        if FIELD_END in fields:
+            return _decode_end(entry_id, fields)
         data = fields.get(FIELD_FRAME)
         if data is None:
             raise FrameFault("missing", f"entry has no field {FIELD_FRAME.decode()!r}")  # noqa: TRY301 - one way out
         frame = decode_frame(data)
-        _check(frame, fields)
+        covers = _covers(frame, fields)
     except FrameFault as fault:
-        return Poison(entry_id, fault.reason, str(fault))
-    return Decoded(entry_id, frame, data)
+        return Poison(entry_id, fault.reason, str(fault), _claim(fields))
+    return Decoded(entry_id, frame, data, covers)
 
 
-def build_batch(partition: int, entries: Sequence[Decoded], done: Mapping[int, int]) -> Batch:
+def build_batch(partition: int, entries: Sequence[Entry], before: Mapping[int, Marks]) -> Batch:
     """The batch that these entries make, given the marks of their sources. `entries` is not empty."""
-    marks: dict[int, int] = {}
+    marks = dict(before)
     segments: list[Segment] = []
+    ends: dict[int, BootEnd] = {}
     crc = rows = repeated = 0
     for entry in entries:
-        frame = entry.frame
         crc = zlib.crc32(entry.data, crc)
-        mark = marks.get(frame.source, done.get(frame.source, 0))
-        skip = min(max(mark - frame.first_seq, 0), len(frame.events))
-        repeated += skip
-        fresh = frame.events[skip:] if skip else frame.events
-        if fresh:
-            segments.append(Segment(frame.source, frame.gateway, fresh))
-            rows += len(fresh)
-        marks[frame.source] = max(mark, frame.first_seq + len(frame.events))
+        mark = marks[entry.source].with_ranges(*entry.covers[:1])
+        if isinstance(entry, Ending):
+            if mark.end_of_first >= entry.covers[-1][0]:
+                ends[entry.source] = entry.end
+        else:
+            events = entry.frame.events
+            fresh = mark.fresh(entry.frame.seqs)
+            repeated += len(events) - len(fresh)
+            if fresh:
+                kept = events if len(fresh) == len(events) else [events[place] for place in fresh]
+                segments.append(Segment(entry.source, entry.frame.gateway, kept))
+                rows += len(kept)
+        marks[entry.source] = mark.with_ranges(*entry.covers[1:])
     first_id, last_id = entries[0].entry_id, entries[-1].entry_id
     token = f"{partition}:{first_id}-{last_id}:{rows}:{crc:08x}"
-    return Batch(Bounds(first_id, last_id, len(entries), rows, crc, token), segments, repeated, marks)
+    encoded = {str(source): before[source].encode() for source in sources_of(entries)}
+    bounds = Bounds(first_id, last_id, len(entries), rows, crc, token, encoded)
+    return Batch(bounds, segments, repeated, marks, ends)
 
 
-def sources_of(entries: Iterable[Decoded]) -> list[int]:
+def sources_of(entries: Iterable[Entry]) -> list[int]:
     """The sources whose marks `build_batch` needs."""
-    return sorted({entry.frame.source for entry in entries})
+    return sorted({entry.source for entry in entries})
 
 
-def _check(frame: Frame, fields: Mapping[bytes, bytes]) -> None:
+def _decode_end(entry_id: str, fields: Mapping[bytes, bytes]) -> Ending:
+    claim = _claim(fields)
+    if claim is None:
+        raise FrameFault("inconsistent", "the record of an end does not say whose")
+    source, end_seq, _ = claim
+    expected_seq, floor = _number(fields, FIELD_EXPECTED, end_seq), _number(fields, FIELD_FLOOR, 0)
+    end = decode_boot_end(fields[FIELD_END])
+    return Ending(entry_id, source, end, fields[FIELD_END], ((0, floor), (expected_seq, end_seq)))
+
+
+def _covers(frame: Frame, fields: Mapping[bytes, bytes]) -> tuple[Range, ...]:
+    """What a frame takes care of, first what was before it. Raises FrameFault when it and its entry disagree."""
     if not 0 <= frame.source < _SOURCE_LIMIT or not 0 <= frame.first_seq < _SEQ_LIMIT:
         raise FrameFault("inconsistent", f"source {frame.source} or sequence number {frame.first_seq} out of range")
-    if len(frame.events) > MAX_FRAME_EVENTS_READ:
-        raise FrameFault("oversized", f"{len(frame.events)} events in one frame, at most {MAX_FRAME_EVENTS_READ}")
-    claims = ((FIELD_SOURCE, frame.source), (FIELD_FIRST_SEQ, frame.first_seq), (FIELD_COUNT, len(frame.events)))
-    if any(fields.get(name, b"%d" % actual) != b"%d" % actual for name, actual in claims):
+    count = len(frame.events)
+    if count > MAX_FRAME_EVENTS_READ:
+        raise FrameFault("oversized", f"{count} events in one frame, at most {MAX_FRAME_EVENTS_READ}")
+    claimed = _number(fields, FIELD_COUNT, count)
+    runs = runs_of(frame.seqs)
+    last = runs[-1][1] if runs else frame.first_seq
+    claims = ((FIELD_SOURCE, frame.source), (FIELD_FIRST_SEQ, frame.first_seq))
+    if any(_number(fields, name, actual) != actual for name, actual in claims) or last > frame.first_seq + claimed:
         raise FrameFault("inconsistent", "the entry's fields and its frame name different events")
+    # A gateway of a release without a journal says neither: what it left out is of no event.
+    expected_seq, floor = _number(fields, FIELD_EXPECTED, frame.first_seq), _number(fields, FIELD_FLOOR, 0)
+    return ((0, floor), (expected_seq, frame.first_seq), *runs)
+
+
+def _claim(fields: Mapping[bytes, bytes]) -> tuple[int, int, int] | None:
+    try:
+        source, first, count = (int(fields[name]) for name in (FIELD_SOURCE, FIELD_FIRST_SEQ, FIELD_COUNT))
+    except (KeyError, ValueError):
+        return None
+    readable = 0 <= source < _SOURCE_LIMIT and 0 <= first < _SEQ_LIMIT and 0 <= count <= MAX_FRAME_EVENTS_READ
+    return (source, first, first + count) if readable else None
+
+
+def _number(fields: Mapping[bytes, bytes], name: bytes, otherwise: int) -> int:
+    text = fields.get(name)
+    if text is None:
+        return otherwise
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < _SOURCE_LIMIT:
+        raise FrameFault("inconsistent", f"field {name.decode()!r} is no number of an event")
+    return number

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Move an entry that cannot be stored to the dead-letter stream, with its reason and all its fields.
--- KEYS: lease, pending, frames, done, dead. ARGV: owner, entry id, reason, detail, record or '', source, next seq or ''.
+-- KEYS: lease, pending, frames, done, dead. ARGV: owner, entry id, reason, detail, record or '', source, marks or ''.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'lease'
 end
@@ -10,10 +10,7 @@ if #found > 0 then
   redis.call('XDEL', KEYS[3], ARGV[2])
 end
 if ARGV[7] ~= '' then
-  local mark = redis.call('HGET', KEYS[4], ARGV[6])
-  if not mark or tonumber(mark) < tonumber(ARGV[7]) then
-    redis.call('HSET', KEYS[4], ARGV[6], ARGV[7])
-  end
+  redis.call('HSET', KEYS[4], ARGV[6], ARGV[7])
 end
 if ARGV[5] ~= '' and redis.call('GET', KEYS[2]) == ARGV[5] then
   redis.call('DEL', KEYS[2])

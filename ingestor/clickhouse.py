@@ -88,7 +88,7 @@ class ClickHouse:
                 settings={
                     **_INSERT_SETTINGS,
                     "insert_deduplication_token": token,
-                    "log_comment": f"lectr-ingestor-{partition}",
+                    "log_comment": log_comment(partition),
                 },
             )
 
@@ -126,19 +126,24 @@ class ClickHouse:
         """Get ready for inserts, before a lease runs."""
         await asyncio.to_thread(_load_driver)
 
-    async def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """Rows of a query. Raises ClickHouseFault, SchemaFault."""
+    async def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Rows of a query, `parameters` bound by the server. Raises ClickHouseFault, SchemaFault."""
         with _translated(self._address):
-            return [tuple(row) for row in (await self._client.query(sql)).result_rows]
+            return [tuple(row) for row in (await self._client.query(sql, parameters=parameters)).result_rows]
 
-    async def execute(self, sql: str) -> None:
+    async def execute(self, sql: str, parameters: dict[str, Any] | None = None) -> None:
         """Run a statement without a result. Raises ClickHouseFault, SchemaFault."""
         with _translated(self._address):
-            await self._client.command(sql)
+            await self._client.command(sql, parameters=parameters)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+
+def log_comment(partition: int) -> str:
+    """How ClickHouse names the inserts of a partition while they run."""
+    return f"lectr-ingestor-{partition}"
 
 
 def _load_driver() -> None:

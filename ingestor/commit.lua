@@ -1,17 +1,28 @@
 #!lua flags=allow-oom
--- A batch is stored: advance the marks, drop its entries, drop its record, all or nothing.
--- KEYS: lease, pending, frames, done. ARGV: owner, record, last entry id, then source, next seq, ...
+-- A batch is stored: advance the marks, drop its entries, drop its record, forget who ended; all or nothing.
+-- KEYS: lease, pending, frames, done, accepted, seen, ended, fresh. ARGV: owner, record, last entry id, now in ms,
+-- number of sources, then source, marks, latest end of its events in ms or '' for each, then the sources that ended.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'lease'
 end
 if redis.call('GET', KEYS[2]) ~= ARGV[2] then
   return 'pending'
 end
-for i = 4, #ARGV, 2 do
-  -- Never backwards: a record that reappears after a rollback of Redis must not move a mark back.
-  local mark = redis.call('HGET', KEYS[4], ARGV[i])
-  if not mark or tonumber(mark) < tonumber(ARGV[i + 1]) then
-    redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1])
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
+if redis.call('HGET', KEYS[4], 'run') ~= run then
+  return 'run'
+end
+local following = 6 + 3 * tonumber(ARGV[5])
+for i = 6, following - 1, 3 do
+  redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1])
+  if ARGV[i + 2] ~= '' then
+    redis.call('HSET', KEYS[8], ARGV[i], ARGV[i + 2])
+  end
+end
+for i = following, #ARGV do
+  redis.call('HSET', KEYS[7], ARGV[i], ARGV[4])
+  for _, key in ipairs({KEYS[4], KEYS[5], KEYS[6], KEYS[8]}) do
+    redis.call('HDEL', key, ARGV[i])
   end
 end
 -- MINID keeps its own id, so the last entry goes by name. Batches start at the head: all below belongs to this one.

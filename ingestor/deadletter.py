@@ -8,6 +8,7 @@ from ingestor.batch import Bounds, Poison
 from ingestor.faults import LeaseLost
 from ingestor.lease import Lease
 from ingestor.ledger import encode_bounds
+from ingestor.marks import Marks
 from ingestor.redis_link import Redis, load_script, translated
 from shared import counters
 from shared.logs import get_log
@@ -22,10 +23,13 @@ class DeadLetters:
     def __init__(self, client: Redis) -> None:
         self._bury = load_script(client, "bury.lua")
 
-    async def bury(self, lease: Lease, poison: Poison, pending: Bounds | None = None) -> None:
+    async def bury(
+        self, lease: Lease, poison: Poison, *, marks: tuple[int, Marks] | None, pending: Bounds | None = None
+    ) -> None:
         """Move one entry, and drop the record of the batch that held only it. Raises LeaseLost, RedisFault.
 
-        The mark of its source moves past it if the poison says where to: the entry is kept, nobody need send it again.
+        `marks` are those of its source with it in them, if it is known whose it is: it is kept, nobody need send it
+        again.
         """
         partition = lease.partition
         with translated():
@@ -37,7 +41,7 @@ class DeadLetters:
                     poison.reason,
                     poison.detail[:_DETAIL_CHARS],
                     encode_bounds(pending) if pending else b"",
-                    *(poison.mark or ("", "")),
+                    *((marks[0], marks[1].encode()) if marks else ("", "")),
                 ],
             )
         if outcome == b"lease":

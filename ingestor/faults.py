@@ -45,6 +45,18 @@ class PendingMismatch(IngestorFault):
     label = "pending_mismatch"
 
 
+class RedisForgot(IngestorFault):
+    """The marks were written under another run of Redis: they are to be compared with ClickHouse first."""
+
+    label = "redis_forgot"
+
+
+class NewerFrame(IngestorFault):
+    """A frame of a newer release: an ingestor of that release has to read it, nothing is wrong with it."""
+
+    label = "newer_frame"
+
+
 class ClickHouseFault(IngestorFault):
     """ClickHouse is out of reach or refused. `code` is its numeric error code, None when there was no answer."""
 

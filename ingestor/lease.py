@@ -53,6 +53,11 @@ class Leases:
         """How often an owner renews, and how often others ask for a free partition."""
         return self._lease_ms / 1_000 / _RENEWALS_PER_LEASE
 
+    @property
+    def longest_s(self) -> float:
+        """How long an owner works at most without hearing from Redis."""
+        return self._trusted_s()
+
     async def acquire(self, partition: Partition) -> Lease | None:
         """Own the partition; None if somebody else does. Raises RedisFault."""
         owner = f"{self._instance}:{secrets.token_hex(8)}"

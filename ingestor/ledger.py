@@ -1,20 +1,47 @@
-"""What is being inserted and what is done, kept in Redis beside the frames.
+"""What is being inserted and what is taken care of, kept in Redis beside the frames.
 
 In: batches, under a lease. Out: the recorded bounds of a batch that may or may not have been inserted, and the marks.
-Every change is one Lua script that first checks the lease, so a former owner changes nothing.
+Every change is one Lua script that first checks the lease, so a former owner changes nothing, and that the marks were
+written under this run of Redis: one that restarted, failed over or was emptied may have forgotten what it knew, and its
+marks are worth nothing until `validate` has replaced them by what ClickHouse says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
 
 import msgspec
 
 from ingestor.batch import Batch, Bounds
-from ingestor.faults import LeaseLost, PendingMismatch
+from ingestor.faults import LeaseLost, PendingMismatch, RedisForgot
 from ingestor.lease import Lease
+from ingestor.marks import Marks
 from ingestor.redis_link import Redis, load_script, translated
+from shared.clock import unix_ms
 from shared.stream import Partition
 
 _decoder = msgspec.json.Decoder(Bounds)
+
+
+class Trust(StrEnum):
+    """Whether the marks can be believed."""
+
+    NOTHING_KNOWN = "nothing_known"
+    """There are none: a new partition, or Redis was emptied."""
+    THIS_RUN = "this_run"
+    """They were written under this run of Redis."""
+    OTHER_RUN = "other_run"
+    """They were written under another one: Redis restarted or failed over since, and may have forgotten some."""
+    ENTRIES_MISSING = "entries_missing"
+    """The stream no longer holds what the record of a batch names."""
+
+
+class State(msgspec.Struct, frozen=True):
+    """What a partition's owner finds."""
+
+    pending: Bounds | None
+    """The batch that somebody began and did not finish."""
+    trust: Trust
 
 
 class Ledger:
@@ -22,55 +49,108 @@ class Ledger:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._record = load_script(client, "record.lua")
-        self._commit = load_script(client, "commit.lua")
+        self._look, self._record, self._commit, self._validate, self._reconcile = (
+            load_script(client, f"{name}.lua") for name in ("look", "record", "commit", "validate", "reconcile")
+        )
 
-    async def pending(self, partition: Partition) -> Bounds | None:
-        """The batch that somebody began and did not finish. Raises RedisFault, PendingMismatch if unreadable."""
+    async def state(self, partition: Partition) -> State:
+        """What is going on. Raises RedisFault, PendingMismatch if the record is unreadable."""
         with translated():
-            record = await self._client.get(partition.pending)
+            record, trust = await self._look(keys=[partition.pending, partition.done])
         if record is None:
-            return None
+            return State(None, Trust(trust.decode("ascii")))
         try:
-            return _decoder.decode(record)
+            return State(_decoder.decode(record), Trust(trust.decode("ascii")))
         except msgspec.DecodeError as error:
             raise PendingMismatch(f"{partition.pending} is not a record of a batch: {error}") from None
 
-    async def done(self, partition: Partition, sources: Sequence[int]) -> dict[int, int]:
-        """Per source, the first seq that is not in ClickHouse. Raises RedisFault."""
+    async def marks(self, partition: Partition, sources: Sequence[int]) -> dict[int, Marks]:
+        """What is taken care of, of the sources that are known here. Raises RedisFault."""
         if not sources:
             return {}
         with translated():
-            marks = await self._client.hmget(partition.done, [str(source) for source in sources])
-        return {source: int(mark) for source, mark in zip(sources, marks, strict=True) if mark is not None}
+            found: list[Any] = await self._client.hmget(partition.done, [str(source) for source in sources])
+        return {
+            source: Marks.parse(text.decode("ascii"))
+            for source, text in zip(sources, found, strict=True)
+            if text is not None
+        }
+
+    async def sources(self, partition: Partition) -> list[int]:
+        """Every source of which something was accepted. Raises RedisFault."""
+        with translated():
+            names = await self._client.hkeys(partition.accepted)
+        return [int(name) for name in names]
 
     async def record(self, lease: Lease, batch: Batch) -> None:
-        """Note that this batch is about to be inserted. Raises LeaseLost, RedisFault."""
+        """Note that this batch is about to be inserted. Raises LeaseLost, RedisForgot, RedisFault."""
         partition = lease.partition
         with translated():
             outcome = await self._record(
-                keys=[partition.lease, partition.pending], args=[lease.owner, encode_bounds(batch.bounds)]
+                keys=[partition.lease, partition.pending, partition.done],
+                args=[lease.owner, encode_bounds(batch.bounds)],
             )
         _check(outcome, partition)
 
     async def commit(self, lease: Lease, batch: Batch) -> None:
-        """Note that this batch is stored and drop its entries. Raises LeaseLost, PendingMismatch, RedisFault.
+        """Note that this batch is stored and drop its entries.
 
-        After a RedisFault the commit may have happened; the next look at `pending` tells.
+        Raises LeaseLost, PendingMismatch, RedisForgot, RedisFault. After a RedisFault the commit may have happened; the
+        next look at `pending` tells.
         """
         partition = lease.partition
-        marks = [value for pair in batch.done.items() for value in pair]
+        ended_ms = batch.ended_ms()
+        args: list[str | bytes | int] = [lease.owner, encode_bounds(batch.bounds), batch.bounds.last_id, unix_ms()]
+        args.append(len(batch.done))
+        for source, marks in batch.done.items():
+            args += (source, marks.encode(), ended_ms.get(source, ""))
+        keys = (
+            partition.lease,
+            partition.pending,
+            partition.stream,
+            partition.done,
+            partition.accepted,
+            partition.seen,
+            partition.ended,
+            partition.fresh,
+        )
         with translated():
-            outcome = await self._commit(
-                keys=[partition.lease, partition.pending, partition.stream, partition.done],
-                args=[lease.owner, encode_bounds(batch.bounds), batch.bounds.last_id, *marks],
-            )
+            outcome = await self._commit(keys=keys, args=[*args, *batch.ends])
         _check(outcome, partition)
+
+    async def validate(self, lease: Lease, marks: Mapping[int, Marks]) -> None:
+        """Start anew from what ClickHouse has. Raises LeaseLost, RedisFault."""
+        partition = lease.partition
+        args: list[str | int] = [lease.owner]
+        for source, mark in marks.items():
+            args += (source, mark.encode())
+        with translated():
+            outcome = await self._validate(keys=[partition.lease, partition.pending, partition.done], args=args)
+        _check(outcome, partition)
+
+    async def reconcile(self, lease: Lease) -> int:
+        """Expect again what has vanished from an empty stream; how many numbers that are. Raises RedisFault."""
+        partition = lease.partition
+        keys = [partition.lease, partition.pending, partition.stream, partition.accepted, partition.done]
+        with translated():
+            return int(await self._reconcile(keys=keys, args=[lease.owner]))
+
+    async def serving_s(self) -> float:
+        """How long this Redis has been the only one, as far as it knows; 0 if it once followed another."""
+        with translated():
+            info = await self._client.info("everything")
+        alone = info.get("role") == "master" and int(info.get("second_repl_offset", 0)) == -1
+        return float(info.get("uptime_in_seconds", 0)) if alone else 0.0
 
     async def waiting(self, partition: Partition) -> int:
         """Entries in the partition's stream. Raises RedisFault."""
         with translated():
             return int(await self._client.xlen(partition.stream))
+
+    async def forget(self, partition: Partition, ended: Iterable[bytes]) -> None:
+        """Drop the names of sources that ended long ago. Raises RedisFault."""
+        with translated():
+            await self._client.hdel(partition.ended, *ended)
 
 
 def encode_bounds(bounds: Bounds) -> bytes:
@@ -83,3 +163,5 @@ def _check(outcome: bytes, partition: Partition) -> None:
         raise LeaseLost(f"partition {partition.index}: another ingestor owns it")
     if outcome == b"pending":
         raise PendingMismatch(f"partition {partition.index}: the record of the batch changed while it was inserted")
+    if outcome == b"run":
+        raise RedisForgot(f"partition {partition.index}: Redis restarted or failed over while a batch was being made")

@@ -9,7 +9,7 @@ from typing import Final, cast
 
 import msgspec
 
-from ingestor.batch import Bounds, Decoded, Poison, RawEntry, decode_entry
+from ingestor.batch import Bounds, Entry, Poison, RawEntry, decode_entry
 from ingestor.faults import PendingMismatch
 from ingestor.redis_link import Redis, translated
 from shared.stream import Partition
@@ -35,7 +35,7 @@ class Limits(msgspec.Struct, frozen=True):
 class Gathered(msgspec.Struct, frozen=True):
     """What one look at the stream gave."""
 
-    entries: list[Decoded]
+    entries: list[Entry]
     poison: Poison | None
     """Set only when it is the head of the stream."""
 
@@ -53,7 +53,7 @@ class Reader:
         batch, so that a batch's bounds never enclose an entry that is no part of it. Raises RedisFault.
         """
         loop = asyncio.get_running_loop()
-        entries: list[Decoded] = []
+        entries: list[Entry] = []
         events = size = 0
         deadline_s = loop.time() + _IDLE_WAIT_MS / 1_000
         while not stopping.is_set():
@@ -64,7 +64,7 @@ class Reader:
                 if isinstance(decoded, Poison):
                     # At the head it can be buried at once; behind other entries it waits for those to be stored.
                     return Gathered(entries, None if entries else decoded)
-                count = len(decoded.frame.events)
+                count = decoded.size
                 if entries and (events + count > limits.max_events or size + len(decoded.data) > MAX_BATCH_BYTES):
                     return Gathered(entries, None)
                 if not entries:
@@ -81,9 +81,9 @@ class Reader:
             await asyncio.sleep(0)  # decoding is CPU work: let leases and probes have their turn
         return Gathered(entries, None)
 
-    async def rebuild(self, partition: Partition, bounds: Bounds) -> list[Decoded]:
+    async def rebuild(self, partition: Partition, bounds: Bounds) -> list[Entry]:
         """The entries of a recorded batch. Raises PendingMismatch when they are not all there, RedisFault."""
-        entries: list[Decoded] = []
+        entries: list[Entry] = []
         start = bounds.first_id
         while len(entries) < bounds.entries:
             found = await self._range(partition, start, bounds.last_id)

@@ -1,7 +1,11 @@
 #!lua flags=allow-oom
--- Put the bounds of a batch on record before its insert. KEYS: lease, pending. ARGV: owner, record.
+-- Put the bounds of a batch on record before its insert. KEYS: lease, pending, done. ARGV: owner, record.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'lease'
+end
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
+if redis.call('HGET', KEYS[3], 'run') ~= run then
+  return 'run'
 end
 redis.call('SET', KEYS[2], ARGV[2])
 return 'ok'

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ingestor.batch import Batch, Bounds, Decoded, Poison, build_batch, sources_of
+from ingestor.batch import Batch, Bounds, Decoded, Entry, Poison, build_batch, sources_of
+from ingestor.boots import store_ends
 from ingestor.clickhouse import ClickHouse
 from ingestor.deadletter import DeadLetters
 from ingestor.faults import (
@@ -20,15 +21,19 @@ from ingestor.faults import (
     ClickHouseFault,
     IngestorFault,
     LeaseLost,
+    NewerFrame,
     PendingMismatch,
     RedisFault,
     decide,
 )
 from ingestor.lease import Lease, Leases
-from ingestor.ledger import Ledger
+from ingestor.ledger import Ledger, Trust
+from ingestor.marks import Marks
+from ingestor.presence import stored_marks
 from ingestor.pricing import Cost, Pricer
 from ingestor.probes import Health
 from ingestor.reader import Limits, Reader
+from ingestor.recovery import Recovery, rebuilt
 from ingestor.rows import clamped_rows, to_columns
 from shared import counters
 from shared.logs import get_log
@@ -49,6 +54,7 @@ class Parts(msgspec.Struct, frozen=True):
     leases: Leases
     dead_letters: DeadLetters
     clickhouse: ClickHouse
+    recovery: Recovery
     pricer: Pricer
     health: Health
 
@@ -104,37 +110,71 @@ class Worker:
             self._log.warning("lease not released, it will expire", detail=str(fault))
 
     async def _round(self, lease: Lease) -> None:
-        bounds = await self._parts.ledger.pending(self._partition)
-        entries = await self._repeat(bounds) if bounds else await self._gather(lease)
-        if not entries:
-            counters.last_progress_unix_s.set_to_current_time()
-        if entries:
-            done = await self._parts.ledger.done(self._partition, sources_of(entries))
-            batch = build_batch(self._partition.index, entries, done)
-            if bounds is None:
-                await self._parts.ledger.record(lease, batch)
-                self._recorded_token = batch.bounds.token
-            elif batch.bounds != bounds:
-                raise PendingMismatch(f"recorded batch {bounds.token} comes out as {batch.bounds.token}")
-            await self._store(lease, batch, entries)
+        state = await self._parts.ledger.state(self._partition)
+        if state.trust is not Trust.THIS_RUN:
+            await self._parts.recovery.run(lease, state.trust, state.pending, self._insert)
+        elif state.pending:
+            try:
+                await self._repeat(lease, state.pending)
+            except PendingMismatch as gone:
+                self._log.error("entries of a batch are gone", detail=str(gone))
+                await self._parts.recovery.run(lease, Trust.ENTRIES_MISSING, state.pending, self._insert)
+        else:
+            await self._next(lease)
         counters.stream_entries.labels(self._partition.index).set(await self._parts.ledger.waiting(self._partition))
         self._recovered()
 
-    async def _repeat(self, bounds: Bounds) -> list[Decoded]:
+    async def _next(self, lease: Lease) -> None:
+        """The next batch from the head of the stream."""
+        limits = msgspec.structs.replace(self._limits, max_entries=self._max_entries)
+        gathered = await self._parts.reader.gather(self._partition, limits, self._stopping)
+        if gathered.poison:
+            await self._bury(lease, gathered.poison)
+        elif gathered.entries:
+            entries = gathered.entries
+            batch = build_batch(self._partition.index, entries, await self._marks(sources_of(entries)))
+            await self._parts.ledger.record(lease, batch)
+            self._recorded_token = batch.bounds.token
+            await self._store(lease, batch, entries)
+        else:
+            counters.last_progress_unix_s.set_to_current_time()
+            if vanished := await self._parts.ledger.reconcile(lease):
+                counters.events_vanished.inc(vanished)
+                self._log.error("accepted events are not in the stream", events=vanished, cure="expected again")
+
+    async def _repeat(self, lease: Lease, bounds: Bounds) -> None:
+        """A recorded batch, once more."""
         if bounds.token != self._recorded_token:
             self._recorded_token = bounds.token
             counters.batches_replayed.inc()
             self._log.info("batch of an earlier owner repeated", token=bounds.token, rows=bounds.rows)
-        return await self._parts.reader.rebuild(self._partition, bounds)
+        entries, batch = await rebuilt(self._parts.reader, self._partition, bounds)
+        await self._store(lease, batch, entries)
 
-    async def _gather(self, lease: Lease) -> list[Decoded]:
-        limits = msgspec.structs.replace(self._limits, max_entries=self._max_entries)
-        gathered = await self._parts.reader.gather(self._partition, limits, self._stopping)
-        if gathered.poison:
-            await self._parts.dead_letters.bury(lease, gathered.poison)
-        return gathered.entries
+    async def _marks(self, sources: list[int]) -> dict[int, Marks]:
+        """What is taken care of. A source that Redis does not know is new, or was forgotten: ClickHouse tells."""
+        known = await self._parts.ledger.marks(self._partition, sources)
+        unknown = [source for source in sources if source not in known]
+        return known | (await stored_marks(self._parts.clickhouse, unknown) if unknown else {})
 
-    async def _store(self, lease: Lease, batch: Batch, entries: list[Decoded]) -> None:
+    async def _bury(self, lease: Lease, poison: Poison, pending: Bounds | None = None) -> None:
+        if poison.reason == "version":
+            raise NewerFrame(f"entry {poison.entry_id}: {poison.detail}; upgrade this ingestor")
+        marks = None
+        if poison.claim is not None:
+            source, first, end = poison.claim
+            before = (await self._marks([source]))[source]
+            # A claim that does not follow what is known may be wrong, and would hide events that are still to come.
+            if first <= before.end_of_first:
+                marks = (source, before.with_ranges((first, end)))
+        await self._parts.dead_letters.bury(lease, poison, marks=marks, pending=pending)
+
+    async def _insert(self, batch: Batch) -> None:
+        """Store a batch's rows, and nothing else."""
+        _, columns = await asyncio.to_thread(_price, self._parts.pricer, batch)
+        await self._parts.clickhouse.insert(batch.bounds.token, self._partition.index, columns)
+
+    async def _store(self, lease: Lease, batch: Batch, entries: list[Entry]) -> None:
         costs, columns = await asyncio.to_thread(_price, self._parts.pricer, batch)
         if batch.bounds.rows:
             lease.check()
@@ -145,12 +185,14 @@ class Worker:
                 await self._refused(lease, batch, entries, fault)
                 return
             counters.insert_seconds.observe(time.monotonic() - started_s)
+        if batch.ends:
+            await store_ends(self._parts.clickhouse, batch.ends)
         await self._parts.ledger.commit(lease, batch)
         counters.last_progress_unix_s.set_to_current_time()
         self._max_entries = min(self._max_entries * 2, _ANY_ENTRIES)
         _count(batch, costs, clamped_rows(columns))
 
-    async def _refused(self, lease: Lease, batch: Batch, entries: list[Decoded], fault: ClickHouseFault) -> None:
+    async def _refused(self, lease: Lease, batch: Batch, entries: list[Entry], fault: ClickHouseFault) -> None:
         """Cut the batch, bury its only entry, or let the fault go on to be waited out."""
         stored = 0
         if fault.action is Action.SPLIT:
@@ -159,17 +201,17 @@ class Worker:
         if action is Action.SPLIT:
             half = entries[: len(entries) // 2]
             self._max_entries = len(half)
-            done = await self._parts.ledger.done(self._partition, sources_of(half))
-            smaller = build_batch(self._partition.index, half, done)
+            before = batch.bounds.marks_before()
+            smaller = build_batch(self._partition.index, half, before)
             await self._parts.ledger.record(lease, smaller)
             self._recorded_token = smaller.bounds.token
             counters.batch_splits.inc()
             self._log.warning("batch refused, cut in two", entries=len(entries), detail=str(fault))
-        elif action is Action.DEAD:
-            frame = entries[0].frame
-            end_seq = frame.first_seq + len(frame.events)
-            poison = Poison(entries[0].entry_id, "refused", str(fault), mark=(frame.source, end_seq))
-            await self._parts.dead_letters.bury(lease, poison, pending=batch.bounds)
+        elif action is Action.DEAD and isinstance(entries[0], Decoded):
+            entry = entries[0]
+            first, end = entry.covers[1][0], entry.covers[-1][1]
+            poison = Poison(entry.entry_id, "refused", str(fault), (entry.source, first, end))
+            await self._bury(lease, poison, pending=batch.bounds)
         else:
             raise fault
 

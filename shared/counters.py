@@ -60,11 +60,33 @@ values_cut = Counter("lectr_gateway_values_cut", "Header or model values cut to 
 handler_faults = Counter("lectr_gateway_handler_faults", "Defects: exceptions no fault covers", registry=registry)
 events_buffered = Gauge("lectr_gateway_events_buffered", "Events not yet accepted by Redis", registry=registry)
 events_sent = Counter("lectr_gateway_events_sent", "Events accepted by Redis", registry=registry)
+events_unconfirmed = Gauge(
+    "lectr_gateway_events_unconfirmed", "Events of this process not known to be in ClickHouse", registry=registry
+)
+events_reshipped = Counter(
+    "lectr_gateway_events_reshipped", "Events sent again because Redis had forgotten them", registry=registry
+)
 events_dropped = Counter(
     "lectr_gateway_events_dropped",
-    "Events lost: buffer full while Redis was away, or not sent at exit",
+    "Events lost: journal full, not sent at exit without a journal on disk, or not encodable",
     ["reason"],
     registry=registry,
+)
+journal_bytes = Gauge("lectr_gateway_journal_bytes", "Size of this process' journal", registry=registry)
+journal_waits = Counter(
+    "lectr_gateway_journal_waits", "Journal segments made at the moment they were needed", registry=registry
+)
+journal_disk_faults = Counter(
+    "lectr_gateway_journal_disk_faults",
+    "The disk refused a journal segment; events are kept in memory meanwhile",
+    ["reason"],
+    registry=registry,
+)
+journal_torn = Counter(
+    "lectr_gateway_journal_torn", "Records that a process was killed in, before their answers ended", registry=registry
+)
+journal_damaged = Counter(
+    "lectr_gateway_journal_damaged", "Journal files with a part that cannot be read", registry=registry
 )
 push_retries = Counter("lectr_gateway_push_retries", "Frames pushed again", ["reason"], registry=registry)
 registry_orgs = Gauge("lectr_gateway_registry_orgs", "Organisations known", registry=registry)
@@ -97,6 +119,26 @@ dead_letters = Counter(
 )
 events_repeated = Counter(
     "lectr_ingestor_events_repeated", "Events skipped because ClickHouse already has them", registry=registry
+)
+events_missing = Gauge(
+    "lectr_ingestor_events_missing",
+    "Sequence numbers that no event, dead letter or gateway accounts for, of gateways that are still known",
+    ["partition"],
+    registry=registry,
+)
+events_vanished = Counter(
+    "lectr_ingestor_events_vanished", "Events that Redis had accepted and lost, expected again", registry=registry
+)
+recoveries = Counter(
+    "lectr_ingestor_recoveries",
+    "Times that the marks in Redis were replaced by what ClickHouse has",
+    ["why"],
+    registry=registry,
+)
+batches_given_up = Counter(
+    "lectr_ingestor_batches_given_up",
+    "Recorded batches whose entries are gone or refused: their events come again, or are stored already",
+    registry=registry,
 )
 lease_changes = Counter("lectr_ingestor_lease_changes", "Partitions gained or lost", ["change"], registry=registry)
 stream_entries = Gauge("lectr_ingestor_stream_entries", "Frames waiting", ["partition"], registry=registry)

@@ -6,6 +6,7 @@ cluster slot, and a source stays in its partition for life, so its events have o
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -18,6 +19,12 @@ FIELD_FRAME: Final = b"f"
 FIELD_SOURCE: Final = b"s"
 FIELD_FIRST_SEQ: Final = b"a"
 FIELD_COUNT: Final = b"n"
+FIELD_EXPECTED: Final = b"p"
+"""The seq behind the source's last event before this frame: from there to the frame's first there is no event."""
+FIELD_FLOOR: Final = b"o"
+"""Every event of the source below this seq is in ClickHouse already, says its gateway."""
+FIELD_END: Final = b"e"
+"""Instead of a frame: the encoded record of a source's end."""
 MAX_FRAME_EVENTS: Final = 2_000
 
 
@@ -38,7 +45,7 @@ class _FrameOut(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True):
-    """Events `first_seq .. first_seq + len(events) - 1` of one source (63-bit id of a gateway's boot)."""
+    """Events of one source (63-bit id of a gateway's boot), from `first_seq` on, rising, as written without a hole."""
 
     version: int
     source: int
@@ -47,6 +54,25 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     """Name of the gateway instance (pod or host)."""
     events: list[Event]
 
+    @property
+    def seqs(self) -> list[int]:
+        """The events' numbers."""
+        return [event.seq for event in self.events]
+
+
+class BootEnd(msgspec.Struct, frozen=True, array_like=True):
+    """How one run of a gateway ended. Written by itself, or by whoever found its journal."""
+
+    gateway: str
+    started_ms: int
+    ended_ms: int
+    """For one that was killed: when that was found."""
+    events: int
+    """How many sequence numbers it used: what is not stored of them is lost."""
+    unfinished: int
+    """Requests that it was serving when it was killed: they left no event."""
+    killed: bool
+
 
 class _Version(msgspec.Struct, frozen=True, array_like=True):
     version: int
@@ -54,6 +80,7 @@ class _Version(msgspec.Struct, frozen=True, array_like=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Frame)
+_end_decoder = msgspec.msgpack.Decoder(BootEnd)
 _version_decoder = msgspec.msgpack.Decoder(_Version)
 
 
@@ -71,7 +98,7 @@ def decode_frame(data: bytes) -> Frame:
     """Read a frame back.
 
     Raises FrameFault: `undecodable` for broken bytes, `version` for a release newer than ours,
-    `inconsistent` when an event's seq is not where the frame says.
+    `inconsistent` when the events' numbers do not rise from where the frame says.
     """
     try:
         version = _version_decoder.decode(data).version
@@ -83,9 +110,26 @@ def decode_frame(data: bytes) -> Frame:
         frame = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameFault("undecodable", str(error)) from None
-    if any(event.seq != seq for seq, event in enumerate(frame.events, frame.first_seq)):
-        raise FrameFault("inconsistent", f"sequence numbers do not follow from {frame.first_seq}")
+    seqs = frame.seqs
+    # A hole is an event that somebody took out: no reason to refuse the others.
+    if seqs != list(range(frame.first_seq, frame.first_seq + len(seqs))) and (
+        seqs[0] < frame.first_seq or any(seq >= following for seq, following in pairwise(seqs))
+    ):
+        raise FrameFault("inconsistent", f"sequence numbers do not rise from {frame.first_seq}")
     return frame
+
+
+def encode_boot_end(end: BootEnd) -> bytes:
+    """An end record as MessagePack."""
+    return _encoder.encode(end)
+
+
+def decode_boot_end(data: bytes) -> BootEnd:
+    """Read an end record back. Raises FrameFault `undecodable`."""
+    try:
+        return _end_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FrameFault("undecodable", str(error)) from None
 
 
 class Partition(msgspec.Struct, frozen=True):
@@ -110,6 +154,21 @@ class Partition(msgspec.Struct, frozen=True):
     def done(self) -> str:
         """Hash: source -> next seq that is not in ClickHouse."""
         return self._key("done")
+
+    @property
+    def seen(self) -> str:
+        """Hash: source that lives -> `Unix ms:seq`, every event that ended before has a smaller seq."""
+        return self._key("seen")
+
+    @property
+    def fresh(self) -> str:
+        """Hash: source -> when the last of its stored requests ended, Unix ms; all that ended before are stored."""
+        return self._key("fresh")
+
+    @property
+    def ended(self) -> str:
+        """Hash: source whose end record is in ClickHouse -> when it was stored, Unix ms."""
+        return self._key("ended")
 
     @property
     def pending(self) -> str:

@@ -98,14 +98,23 @@ class Pusher:
         self.client = redis.Redis.from_url(redis_url)
         self._push = self.client.register_script((ROOT / "gateway" / "push.lua").read_text("utf-8"))
 
-    def push(self, source: int, events: Sequence[Event], *, frame_events: int = 100) -> None:
+    def push(self, source: int, events: Sequence[Event], *, frame_events: int = 100, floor: int = 0) -> None:
+        """Append events of consecutive numbers as a gateway would that expects to be the first to send them."""
         for start in range(0, len(events), frame_events):
             part = events[start : start + frame_events]
             frame = encode_frame(source, part[0].seq, "gw-test", [encode_event(item) for item in part])
+            self.push_frame(source, frame, part[0].seq, len(part), expected_seq=part[0].seq, floor=floor)
+
+    def push_frame(
+        self, source: int, frame: bytes, first_seq: int, count: int, *, expected_seq: int, floor: int = 0
+    ) -> int:
+        """One call of the gateways' script; what Redis expects next."""
+        return int(
             self._push(
                 keys=[self.partition.stream, self.partition.accepted],
-                args=[source, part[0].seq, len(part), frame],
+                args=[source, floor, expected_seq, first_seq, count, frame],
             )
+        )
 
     def lose_first(self) -> None:
         """Take the oldest entry away, as nobody should."""
@@ -118,8 +127,10 @@ class Pusher:
         found: Any = self.client.xrange(self.partition.dead)
         return [fields for _, fields in found]
 
-    def done(self) -> dict[int, int]:
-        return {int(source): int(mark) for source, mark in self.client.hgetall(self.partition.done).items()}
+    def marks(self) -> dict[int, str]:
+        """What is taken care of, per source, as Redis keeps it."""
+        found: Any = self.client.hgetall(self.partition.done)
+        return {int(source): text.decode() for source, text in found.items() if source != b"run"}
 
 
 @dataclass

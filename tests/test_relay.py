@@ -35,9 +35,11 @@ def test_a_meter_that_fails_is_replaced(exchange: Exchange) -> None:
     request = SimpleNamespace(v1_1=True, write=written.append)
     passing = Relay(cast("Any", request), cast("Any", None), exchange, "", b"HEAD")
     passing.meter = BrokenMeter()
-    passing.take(b"1\r\nx\r\n", b"x")
-    passing.take(b"1\r\ny\r\n", b"y")
+    passing.take(b"1\r\nx\r\n", b"x", last=False)
+    passing.take(b"1\r\ny\r\n", b"y", last=True)
+    assert written == [b"HEAD1\r\nx\r\n"], "the last piece waits for the journal"
     passing.end(complete=True)
+    passing.write_last()
     assert written == [b"HEAD1\r\nx\r\n", b"1\r\ny\r\n"]
     event = exchange.event(0)
     assert event.marks == ("meter_failed",)
@@ -56,7 +58,7 @@ def test_an_event_that_cannot_be_made_costs_the_event_alone(
     monkeypatch: pytest.MonkeyPatch, exchange: Exchange
 ) -> None:
     """A defect while the event is made is counted, its number is used up, and the answer is not touched."""
-    shipped: list[bytes] = []
+    kept: list[bytes] = []
 
     class Numbers:
         next_seq = 7
@@ -64,14 +66,14 @@ def test_an_event_that_cannot_be_made_costs_the_event_alone(
         def skip(self) -> None:
             self.next_seq += 1
 
-        def add(self, event: bytes) -> None:
-            shipped.append(event)
+        def append(self, event: bytes) -> None:
+            kept.append(event)
 
-    shipper = Numbers()
+    journal = Numbers()
     proxy = Proxy.__new__(Proxy)
-    proxy._shipper = cast("Any", shipper)
+    proxy._journal = cast("Any", journal)
     proxy._log = get_log("proxy")
     exchange.org = "acme"
     monkeypatch.setattr(Exchange, "event", lambda *_: 1 / 0)
     proxy._record(exchange)
-    assert (shipper.next_seq, shipped) == (8, [])
+    assert (journal.next_seq, kept) == (8, [])

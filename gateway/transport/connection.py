@@ -24,8 +24,11 @@ _WRITE_HIGH_BYTES: Final = 256 * 1024
 class Sink(Protocol):
     """Where the body of an answer goes."""
 
-    def take(self, wire: bytes, payload: bytes) -> None:
-        """Bytes as they came (chunk framing included), and the payload in them. Never raises, never waits."""
+    def take(self, wire: bytes, payload: bytes, *, last: bool) -> None:
+        """Bytes as they came (chunk framing included), and the payload in them. Never raises, never waits.
+
+        `last`: the body ends with them.
+        """
 
 
 class Connection(asyncio.Protocol):
@@ -106,7 +109,7 @@ class Connection(asyncio.Protocol):
                 self.fail(ProviderTruncated("malformed body"))
                 return
             if wire:
-                sink.take(wire, payload)
+                sink.take(wire, payload, last=framing.ended)
             if framing.ended:
                 # Bytes behind the end belong to nothing: this connection is not used again.
                 self._broken |= bool(rest)

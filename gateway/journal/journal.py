@@ -1,0 +1,191 @@
+"""The writing side of a journal: takes events with their numbers, and never waits for a disk.
+
+In: encoded events. Out: records in the current segment; a backlog of them for the shipper. The next segment is made
+ahead of time by `tend`, in a thread.
+
+When there is no room, the overflow policy is `drop_newest`: traffic goes on, the newest event is not kept, its number
+is used up (a hole in the sequence shows it) and it is counted. Room means LECTR_JOURNAL_BYTES. A disk that fails or is
+full is no reason to drop: events then go to memory of a bounded size, where a killed process loses them.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+from gateway.journal.backlog import Backlog
+from gateway.journal.boot import Boot, BootRecord
+from gateway.journal.segment import SUFFIX, Segment, allocate
+from shared import counters
+from shared.clock import unix_ms
+from shared.logs import get_log
+
+FOLDER: Final = "journal"
+_SPARE: Final = "spare"
+_TEND_S: Final = 0.05
+_RETRY_S: Final = 5.0
+"""How long after a failure the disk is tried again."""
+_MOST_MEMORY_SEGMENTS: Final = 16
+"""Of LECTR_JOURNAL_SEGMENT_BYTES each, while the disk refuses."""
+
+
+class Journal:
+    """The events of this process. `append`, `skip` and `begin` are for the request path: they do not wait or raise."""
+
+    def __init__(
+        self,
+        state_dir: str,
+        *,
+        source: int,
+        instance: str,
+        partitions: int,
+        capacity_bytes: int,
+        segment_bytes: int,
+        sync_interval_ms: int,
+    ) -> None:
+        """Begin a boot's journal; without `state_dir` it is kept in memory. Raises OSError."""
+        self.source = source
+        self.next_seq = 0
+        """The number that the next event must carry."""
+        self.started_ms = unix_ms()
+        self._boot: Boot | None = None
+        self._begun = 0
+        if state_dir:
+            record = BootRecord(source, instance, partitions, self.started_ms)
+            self._boot = Boot.create(Path(state_dir) / FOLDER, record)
+        self._capacity_bytes = capacity_bytes
+        self._segment_bytes = segment_bytes
+        self._sync_interval_s = sync_interval_ms / 1_000
+        self._spare: Path | None = None
+        self._disk_tried_s = -_RETRY_S
+        self.full = False
+        """Whether events are dropped because there is no room."""
+        self._log = get_log("journal")
+        self._tending: asyncio.Task[None] | None = None
+        self.disk_failing = False
+        """Whether events go to memory because the disk refused."""
+        self.backlog = Backlog(source, instance, partitions, [])
+        if self._boot is not None:
+            self._spare = self._make_spare(self._boot.folder)
+        self._current = self._new_segment()
+        self.backlog.extend(self._current)
+        counters.journal_bytes.set_function(lambda: self.backlog.size_bytes)
+
+    @property
+    def kept(self) -> str:
+        """Where events are until they are stored: disk or memory."""
+        return "disk" if self._current.path is not None else "memory"
+
+    @property
+    def folder(self) -> Path | None:
+        """Where this boot's files are."""
+        return self._boot.folder if self._boot is not None else None
+
+    def begin(self) -> None:
+        """A request of a known organisation begins. What never becomes an event is counted by whoever adopts this."""
+        self._begun += 1
+        if self._boot is not None:
+            self._boot.begun = self._begun
+
+    def append(self, event: bytes) -> None:
+        """Keep the event that carries `next_seq`."""
+        seq = self.next_seq
+        self.next_seq = seq + 1
+        if not self._current.append(seq, event) and not self._append_to_next(seq, event):
+            counters.events_dropped.labels("journal_full").inc()
+            if not self.full:
+                self.full = True
+                self._log.error("journal_full", policy="drop_newest", fix="LECTR_JOURNAL_BYTES, or Redis back")
+
+    def skip(self) -> None:
+        """Use up `next_seq` for an event that could not be made."""
+        self.next_seq += 1
+
+    def start(self) -> None:
+        """Begin to make segments ahead of time and to sync; `close` ends it."""
+        self._tending = asyncio.create_task(self._tend(), name="journal")
+
+    async def close(self) -> None:
+        """End in order. What is not confirmed stays on disk for the next process."""
+        if self._tending is not None:
+            self._tending.cancel()
+            await asyncio.wait({self._tending})
+        if self._boot is None:
+            return
+        self._boot.end(self.next_seq)
+        self.backlog.close()
+        self._current.let_go()
+        if self._spare is not None:
+            self._spare.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Give the folder up, for another process to adopt."""
+        if self._boot is not None:
+            self._boot.close()
+
+    def _append_to_next(self, seq: int, event: bytes) -> bool:
+        if self.backlog.size_bytes + self._segment_bytes > self._capacity_bytes:
+            return False
+        in_memory = sum(segment.path is None for segment in self.backlog.segments)
+        segment = self._new_segment(seq)
+        if segment.path is None and self._boot is not None and in_memory >= _MOST_MEMORY_SEGMENTS:
+            segment.remove()
+            return False
+        self.full = False
+        self.backlog.extend(segment)
+        self._current = segment
+        return segment.append(seq, event)
+
+    def _new_segment(self, first_seq: int = 0) -> Segment:
+        """The spare one, one made now, or memory."""
+        spare, self._spare = self._spare, None
+        if self._boot is not None:
+            try:
+                if spare is None:
+                    counters.journal_waits.inc()
+                    spare = self._make_spare(self._boot.folder)
+                if spare is not None:
+                    path = spare.rename(self._boot.folder / f"{first_seq:020d}{SUFFIX}")
+                    return Segment.begin(path, self.source, first_seq, self._segment_bytes)
+            except OSError as error:
+                self._disk_refused(error)
+        return Segment.begin(None, self.source, first_seq, self._segment_bytes)
+
+    def _make_spare(self, folder: Path) -> Path | None:
+        path = folder / _SPARE
+        try:
+            path.unlink(missing_ok=True)
+            allocate(path, self._segment_bytes)
+        except OSError as error:
+            self._disk_refused(error)
+            return None
+        if self.disk_failing:
+            self.disk_failing = False
+            self._log.info("journal_disk_available")
+        return path
+
+    def _disk_refused(self, error: OSError) -> None:
+        counters.journal_disk_faults.labels(error.__class__.__name__).inc()
+        if not self.disk_failing:
+            self.disk_failing = True
+            self._log.error("journal_disk_refused", error=error.strerror, kept="memory", fix="LECTR_STATE_DIR")
+
+    async def _tend(self) -> None:
+        """Keep a spare segment ready, and have the disk write what was appended."""
+        loop = asyncio.get_running_loop()
+        synced_s, synced_seq = loop.time(), 0
+        while True:
+            await asyncio.sleep(_TEND_S)
+            now_s = loop.time()
+            may_try = not self.disk_failing or now_s - self._disk_tried_s >= _RETRY_S
+            if self._boot is not None and self._spare is None and may_try:
+                self._disk_tried_s = now_s
+                self._spare = await asyncio.to_thread(self._make_spare, self._boot.folder)
+            if self._sync_interval_s and now_s - synced_s >= self._sync_interval_s and self.next_seq != synced_seq:
+                synced_s, synced_seq = now_s, self.next_seq
+                await asyncio.to_thread(self._sync, self._current)
+
+    def _sync(self, segment: Segment) -> None:
+        try:
+            segment.sync()
+        except OSError as error:
+            self._disk_refused(error)

@@ -1,0 +1,80 @@
+"""What dead gateway processes of the same state directory left: found, owned, and handed to the shipper.
+
+In: the journal's root. Out: per dead boot its Boot, whose lock is held, and its Backlog with all that was still to ship
+or to be confirmed. Safe to call at any time by any number of processes: the lock decides. Blocks: call it in a thread.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+
+from gateway.journal.backlog import Backlog
+from gateway.journal.boot import Boot, BootFault, boot_folders, set_aside
+from gateway.journal.journal import FOLDER
+from gateway.journal.segment import SUFFIX, Segment, SegmentFault
+from shared import counters
+from shared.clock import unix_ms
+from shared.logs import get_log
+
+
+class Orphan(msgspec.Struct, frozen=True):
+    """A dead boot that this process owns now."""
+
+    boot: Boot
+    backlog: Backlog
+    found_ms: int
+
+    @property
+    def killed(self) -> bool:
+        """Whether it did not end in order."""
+        return self.boot.ended_at_seq is None
+
+
+def adopt_orphans(state_dir: str) -> Iterator[Orphan]:
+    """Every boot here whose process is dead and that nobody else adopted. Raises OSError for an unreadable root."""
+    for folder in boot_folders(Path(state_dir) / FOLDER) if state_dir else []:
+        try:
+            boot = Boot.adopt(folder)
+            if boot is not None:
+                yield Orphan(boot, _backlog(boot), unix_ms())
+        except BootFault as fault:
+            counters.journal_damaged.inc()
+            get_log("orphans").error("boot_unreadable", folder=folder.name, detail=str(fault))
+            with contextlib.suppress(OSError):
+                set_aside(folder)
+        except OSError as error:
+            get_log("orphans").error("orphan_unreadable", folder=folder.name, error=error.strerror)
+
+
+def _backlog(boot: Boot) -> Backlog:
+    """All segments that can be read, in order."""
+    segments: list[Segment] = []
+    for path in sorted(boot.folder.glob(f"*{SUFFIX}")):
+        try:
+            segments.append(Segment.open(path, boot.record.source))
+        except SegmentFault as fault:
+            counters.journal_damaged.inc()
+            get_log("orphans").error("segment_unreadable", folder=boot.folder.name, file=path.name, detail=str(fault))
+            set_aside(path)
+    segments.sort(key=lambda segment: segment.first_seq)
+    torn = False
+    for segment, following in pairwise(segments):
+        segment.next_seq = following.first_seq
+    if segments:
+        torn = segments[-1].find_end()
+        segments[-1].let_go()
+        counters.journal_torn.inc(torn)
+    record = boot.record
+    get_log("orphans").info(
+        "adopted",
+        source=record.source,
+        instance=record.instance,
+        first_seq=segments[0].first_seq if segments else 0,
+        next_seq=segments[-1].next_seq if segments else 0,
+        killed=boot.ended_at_seq is None,
+        torn=torn,
+    )
+    return Backlog(record.source, record.instance, record.partitions, segments)

@@ -1,0 +1,185 @@
+"""One file of a journal: a fixed size, appended to by one process, read by the same or by whoever adopts it.
+
+Layout, little-endian: magic (8 bytes), source u64, first seq u64, CRC-32 of these u32; records from byte 32 on; zeros
+to the end. A record is length u32, CRC-32 u32, seq u64, body; a length of 0 ends the file. A record is written by one
+copy into the mapped file: a process killed within it leaves a checksum that does not fit, which ends the file as well.
+Disk is allocated for the whole size before the first record. Without a folder a segment is plain memory.
+"""
+
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+SUFFIX: Final = ".segment"
+RECORD_OVERHEAD_BYTES: Final = 16
+HEADER_BYTES: Final = 32
+_MAGIC: Final = b"lectrj1\n"
+_HEADER: Final = struct.Struct("<8sQQ")
+_CRC: Final = struct.Struct("<I")
+_RECORD: Final = struct.Struct("<IIQ")
+_FILLING_BYTES: Final = 1 << 20
+
+
+class SegmentFault(Exception):
+    """A file that is no segment of its folder; the text names it and what is wrong."""
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """An event as it lies in a segment; `end` is the position behind it."""
+
+    seq: int
+    body: bytes
+    end: int
+
+
+def allocate(path: Path, size_bytes: int) -> None:
+    """Make a file of zeros whose every block exists. Raises OSError; a full disk leaves no file behind."""
+    zeros = bytes(_FILLING_BYTES)
+    try:
+        with path.open("xb", buffering=0) as file:
+            left = size_bytes
+            while left:
+                left -= file.write(zeros[:left])
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+class Segment:
+    """Records `first_seq ..` of a source. `end` is where the next record goes, `next_seq` what it will be at least."""
+
+    __slots__ = ("_map", "end", "first_seq", "next_seq", "path", "sealed", "size_bytes")
+
+    def __init__(self, path: Path | None, first_seq: int, size_bytes: int, mapped: mmap.mmap | None) -> None:
+        self.path = path
+        self.first_seq = first_seq
+        self.size_bytes = size_bytes
+        self.end = HEADER_BYTES
+        self.next_seq = first_seq
+        self.sealed = False
+        """Nothing is appended any more."""
+        self._map = mapped
+
+    @classmethod
+    def begin(cls, path: Path | None, source: int, first_seq: int, size_bytes: int) -> "Segment":
+        """Take a file made by `allocate` (or memory, without a path) into use. Raises OSError."""
+        segment = cls(path, first_seq, size_bytes, mmap.mmap(-1, size_bytes) if path is None else _map(path))
+        head = _HEADER.pack(_MAGIC, source, first_seq)
+        segment.map[:HEADER_BYTES] = (head + _CRC.pack(zlib.crc32(head))).ljust(HEADER_BYTES, b"\0")
+        return segment
+
+    @classmethod
+    def open(cls, path: Path, source: int) -> "Segment":
+        """A segment that another process left: sealed, not loaded, its end unknown. Raises SegmentFault, OSError."""
+        with path.open("rb") as file:
+            head = file.read(HEADER_BYTES)
+            size_bytes = os.fstat(file.fileno()).st_size
+        if len(head) < HEADER_BYTES:
+            raise SegmentFault("too short")
+        magic, said, first_seq = _HEADER.unpack_from(head)
+        (crc,) = _CRC.unpack_from(head, _HEADER.size)
+        if magic != _MAGIC or crc != zlib.crc32(head[: _HEADER.size]) or said != source:
+            raise SegmentFault("no segment of this boot")
+        segment = cls(path, first_seq, size_bytes, None)
+        segment.end = size_bytes
+        segment.sealed = True
+        return segment
+
+    def find_end(self) -> bool:
+        """Find the end of one that was opened; whether its last record is torn: its writer was killed within it."""
+        end = HEADER_BYTES
+        for record in records(self.map, HEADER_BYTES, self.size_bytes):
+            end, self.next_seq = record.end, record.seq + 1
+        torn = self.damaged_at(end)
+        self.end = end
+        return torn
+
+    def damaged_at(self, position: int) -> bool:
+        """Whether something lies at a position where no whole record begins, and the end is not."""
+        return any(self.map[position : min(position + RECORD_OVERHEAD_BYTES, self.end)])
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it can be read without asking the disk."""
+        return self._map is not None
+
+    def load(self) -> None:
+        """Map it. Blocks. Raises OSError."""
+        if self._map is None and self.path is not None:
+            self._map = _map(self.path)
+
+    @property
+    def map(self) -> mmap.mmap:
+        """The bytes, loaded if they are not. Raises OSError."""
+        self.load()
+        if self._map is None:
+            raise RuntimeError("memory that was let go")
+        return self._map
+
+    def append(self, seq: int, body: bytes) -> bool:
+        """Write a record; False, and nothing written, if there is no room for it."""
+        size = len(body)
+        start = self.end
+        end = start + size + RECORD_OVERHEAD_BYTES
+        if end > self.size_bytes or self._map is None:
+            return False
+        self._map[start:end] = _RECORD.pack(size, zlib.crc32(body, seq & 0xFFFFFFFF), seq) + body
+        self.end, self.next_seq = end, seq + 1
+        return True
+
+    def records(self, position: int) -> Iterator[Record]:
+        """Records from a position on."""
+        return records(self.map, position, self.end)
+
+    def let_go(self) -> None:
+        """Unmap it; memory stays, as there is no other copy."""
+        if self.path is not None and self._map is not None:
+            self._map.close()
+            self._map = None
+
+    def sync(self) -> None:
+        """Have the disk write what was appended. Blocks. Raises OSError."""
+        if self.path is not None:
+            descriptor = os.open(self.path, os.O_RDONLY)
+            try:
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def remove(self) -> None:
+        """Let it go for good. Raises OSError."""
+        if self.path is not None:
+            self.let_go()
+            self.path.unlink(missing_ok=True)
+        elif self._map is not None:
+            self._map.close()
+            self._map = None
+
+
+def records(data: mmap.mmap | bytes, position: int, limit: int) -> Iterator[Record]:
+    """Whole records from a position up to a limit; ends at the first that is none."""
+    while position + RECORD_OVERHEAD_BYTES <= limit:
+        size, crc, seq = _RECORD.unpack_from(data, position)
+        end = position + RECORD_OVERHEAD_BYTES + size
+        if not size or end > limit:
+            return
+        body = data[position + RECORD_OVERHEAD_BYTES : end]
+        if zlib.crc32(body, seq & 0xFFFFFFFF) != crc:
+            return
+        yield Record(seq, body, end)
+        position = end
+
+
+def _map(path: Path) -> mmap.mmap:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        # Populated: the first store into a page must not be the one that fetches it.
+        return mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+    finally:
+        os.close(descriptor)

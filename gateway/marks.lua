@@ -1,0 +1,11 @@
+#!lua flags=allow-oom
+-- How far a source is: {accepted, stored, ended}, -1 where Redis does not know. KEYS: accepted, done, seen, ended.
+-- ARGV: source, now in Unix ms, next seq: every event that ended before now has a smaller number.
+-- allow-oom: a full Redis must not look like a gateway that is gone.
+if ARGV[2] ~= '' then
+  redis.call('HSET', KEYS[3], ARGV[1], ARGV[2] .. ':' .. ARGV[3])
+end
+local accepted = redis.call('HGET', KEYS[1], ARGV[1])
+-- The marks of what is stored begin with the number below which nothing is missing.
+local stored = string.match(redis.call('HGET', KEYS[2], ARGV[1]) or '-1', '^-?%d+')
+return {tonumber(accepted or '-1'), tonumber(stored), redis.call('HEXISTS', KEYS[4], ARGV[1])}

@@ -1,0 +1,84 @@
+"""The door to the Redis stream: frames and end records in, what Redis and ClickHouse have of a source out.
+
+Every call is one script on one partition, and may be repeated after any failure. Raises whatever the driver raises: its
+caller tries again, and counts it.
+"""
+
+import importlib.resources
+from typing import Final, cast
+
+import msgspec
+import redis.asyncio
+import redis.backoff
+from redis.asyncio.retry import Retry
+from redis.exceptions import RedisError
+
+from gateway.journal import Backlog, Run
+from shared.environment import SecretUrl
+from shared.stream import BootEnd, Partition, encode_boot_end, encode_frame, partition_of
+
+__all__ = ["Marks", "RedisError", "Stream"]
+
+SOCKET_TIMEOUT_S: Final = 5.0
+
+
+class Marks(msgspec.Struct, frozen=True):
+    """How far a source is; None where Redis does not know."""
+
+    accepted_seq: int | None
+    stored_seq: int | None
+    ended: bool
+    """Its end record is in ClickHouse."""
+
+
+class Stream:
+    """Redis, as a gateway uses it for events."""
+
+    def __init__(self, redis_url: SecretUrl) -> None:
+        self._redis = redis.asyncio.Redis.from_url(
+            redis_url.reveal(),
+            socket_connect_timeout=SOCKET_TIMEOUT_S,
+            socket_timeout=SOCKET_TIMEOUT_S,
+            # Frames are repeated by the shipper's own loop, which knows that it is safe.
+            retry=Retry(redis.backoff.NoBackoff(), 0),
+        )
+        folder = importlib.resources.files("gateway")
+        self._push, self._marks, self._end = (
+            self._redis.register_script(folder.joinpath(name).read_text(encoding="utf-8"))
+            for name in ("push.lua", "marks.lua", "end.lua")
+        )
+
+    async def push(self, backlog: Backlog, run: Run) -> int:
+        """Append a run; the seq that Redis expects next, which is the run's own if and only if it has it."""
+        partition = _partition(backlog)
+        frame = encode_frame(backlog.source, run.first_seq, backlog.instance, run.events)
+        numbers = (backlog.source, backlog.floor, run.expected_seq, run.first_seq, len(run.events))
+        return int(
+            await self._push(
+                keys=[partition.stream, partition.accepted], args=[*(b"%d" % number for number in numbers), frame]
+            )
+        )
+
+    async def marks(self, backlog: Backlog, *, seen: tuple[int, int] | None) -> Marks:
+        """How far the source is. `seen` is for a source that lives: now in Unix ms and the number of its next event."""
+        partition = _partition(backlog)
+        keys = [partition.accepted, partition.done, partition.seen, partition.ended]
+        accepted, stored, ended = cast(
+            "tuple[int, int, int]", await self._marks(keys=keys, args=[backlog.source, *(seen or ("", ""))])
+        )
+        return Marks(accepted if accepted >= 0 else None, stored if stored >= 0 else None, bool(ended))
+
+    async def end(self, backlog: Backlog, end: BootEnd) -> int:
+        """Append the record of a source's end; the seq that Redis expects, which is the backlog's if it has it."""
+        partition = _partition(backlog)
+        numbers = (backlog.source, backlog.floor, backlog.shipped_seq, end.events)
+        args = [*(b"%d" % number for number in numbers), encode_boot_end(end)]
+        return int(await self._end(keys=[partition.stream, partition.accepted], args=args))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+
+def _partition(backlog: Backlog) -> Partition:
+    return partition_of(backlog.source, backlog.partitions)

@@ -1,0 +1,10 @@
+-- What is going on in a partition: {record of the batch that is being inserted or false, are the marks to be trusted}.
+-- KEYS: pending, done. Marks that were written under another run of Redis may be older than what was stored.
+local run = redis.call('HGET', KEYS[2], 'run')
+local trust = 'other_run'
+if not run then
+  trust = 'nothing_known'
+elseif run == (string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or '') then
+  trust = 'this_run'
+end
+return {redis.call('GET', KEYS[1]), trust}

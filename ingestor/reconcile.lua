@@ -1,0 +1,19 @@
+#!lua flags=allow-oom
+-- Frames that were accepted and are neither stored nor in the stream have vanished: expect them again from their sources.
+-- KEYS: lease, pending, frames, accepted, done. ARGV: owner. Answers how many numbers, and changes nothing while
+-- there is work to do.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 or redis.call('XLEN', KEYS[3]) > 0 then
+  return 0
+end
+local vanished = 0
+local accepted = redis.call('HGETALL', KEYS[4])
+for i = 1, #accepted, 2 do
+  local marks = redis.call('HGET', KEYS[5], accepted[i]) or '0'
+  local stored = string.match(marks, '^%d+')
+  local missing = tonumber(accepted[i + 1]) - tonumber(stored)
+  if missing > 0 then
+    redis.call('HSET', KEYS[4], accepted[i], stored)
+    vanished = vanished + missing
+  end
+end
+return vanished
