@@ -91,6 +91,8 @@ async def _run(settings: Settings, *, worker: bool) -> None:
         listening = await _listen(server, settings.listen, "LECTR_LISTEN", shared=worker)
         address = _address(listening.sockets[0].getsockname())
         print(f"lectr gateway listening on {address} (probes and metrics on {ops_address})", flush=True)  # noqa: T201 - the one line a supervisor waits for
+        if not settings.state_dir:
+            get_log("app").warning("journal_in_memory", fix="LECTR_STATE_DIR keeps events that a killed process leaves")
         get_log("app").info("serving", source=journal.source, journal=journal.kept, instance=settings.instance)
         await stop.wait()
         await _drain(server, listening, proxy, settings.drain_timeout_s)
@@ -121,8 +123,6 @@ def _open_journal(settings: Settings) -> Journal:
         raise SettingsFault(
             f"LECTR_STATE_DIR={settings.state_dir!r}: no journal can be kept there ({error.strerror or error})"
         ) from None
-    if not settings.state_dir:
-        get_log("app").warning("journal_in_memory", fix="LECTR_STATE_DIR keeps events that a killed process leaves")
     return journal
 
 
@@ -143,6 +143,7 @@ def _probes(registry: Registry, journal: Journal, shipper: Shipper, proxy: Proxy
             else "slow"
             if shipper.redis_slow
             else "ok",
+            "redis_unsafe": shipper.redis_unsafe,
             "waiting_events": shipper.waiting_events,
             "unconfirmed_events": shipper.unconfirmed_events,
             "adopted_boots": shipper.adopted_boots,

@@ -46,6 +46,8 @@ class Shipper:
         self._log = get_log("shipper")
         self._stored_seq = 0
         self.redis_failing = False
+        self.redis_unsafe: list[str] = []
+        """What is wrong with Redis' settings."""
         self._asking_since_s = 0.0
         counters.events_buffered.set_function(lambda: self.waiting_events)
         counters.events_unconfirmed.set_function(lambda: self.unconfirmed_events)
@@ -103,6 +105,11 @@ class Shipper:
 
     async def _ship_own(self) -> None:
         looked_s = 0.0
+        # Events wait in the journal until Redis is there, and so does this question.
+        self.redis_unsafe = await self._insisting(self._stream.unsafe_settings)
+        counters.gateway_redis_unsafe.set(len(self.redis_unsafe))
+        for problem in self.redis_unsafe:
+            self._log.error("redis_unsafe", problem=problem)
         while not self._stopping:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._interval_s)
@@ -121,7 +128,7 @@ class Shipper:
     # Those of dead processes.
 
     async def _ship_orphans(self) -> None:
-        while True:
+        while not self._stopping:
             try:
                 for orphan in await asyncio.to_thread(lambda: list(adopt_orphans(self._state_dir))):
                     self._adopted[orphan.backlog.source] = orphan
@@ -173,7 +180,8 @@ class Shipper:
 
     async def _look(self, backlog: Backlog, *, lives: bool) -> Marks:
         """Ask how far a source is, drop what is stored, go back for what Redis has forgotten."""
-        seen = (unix_ms(), self._journal.next_seq) if lives else None
+        journal = self._journal
+        seen = (unix_ms(), journal.next_seq, journal.started_ms) if lives else None
         marks = await self._stream.marks(backlog, seen=seen)
         if marks.ended:
             return marks
@@ -216,6 +224,9 @@ class Shipper:
                 await asyncio.sleep(backoff_s * (0.5 + secrets.randbelow(1000) / 1000))
                 backoff_s = min(backoff_s * 2, _LONGEST_BACKOFF_S)
             else:
+                if cancelled():
+                    # The driver may let a cancellation pass that meets its answer.
+                    raise asyncio.CancelledError
                 self._asking_since_s = 0.0
                 if self.redis_failing:
                     self._log.info("redis_available", waiting_events=self.waiting_events)

@@ -11,10 +11,11 @@ import msgspec
 import redis.asyncio
 import redis.backoff
 from redis.asyncio.retry import Retry
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from gateway.journal import Backlog, Run
 from shared.environment import SecretUrl
+from shared.redis_settings import unsafe_settings
 from shared.stream import BootEnd, Partition, encode_boot_end, encode_frame, partition_of
 
 __all__ = ["Marks", "RedisError", "Stream"]
@@ -59,12 +60,13 @@ class Stream:
             )
         )
 
-    async def marks(self, backlog: Backlog, *, seen: tuple[int, int] | None) -> Marks:
-        """How far the source is. `seen` is for a source that lives: now in Unix ms and the number of its next event."""
+    async def marks(self, backlog: Backlog, *, seen: tuple[int, int, int] | None) -> Marks:
+        """How far the source is. `seen` is for one that lives: now, the number of its next event, when it started."""
         partition = _partition(backlog)
         keys = [partition.accepted, partition.done, partition.seen, partition.ended]
+        said = b"%d:%d:%d" % seen if seen else b""
         accepted, stored, ended = cast(
-            "tuple[int, int, int]", await self._marks(keys=keys, args=[backlog.source, *(seen or ("", ""))])
+            "tuple[int, int, int]", await self._marks(keys=keys, args=[b"%d" % backlog.source, said])
         )
         return Marks(accepted if accepted >= 0 else None, stored if stored >= 0 else None, bool(ended))
 
@@ -74,6 +76,13 @@ class Stream:
         numbers = (backlog.source, backlog.floor, backlog.shipped_seq, end.events)
         args = [*(b"%d" % number for number in numbers), encode_boot_end(end)]
         return int(await self._end(keys=[partition.stream, partition.accepted], args=args))
+
+    async def unsafe_settings(self) -> list[str]:
+        """What is wrong with Redis' settings, in sentences; nothing if it does not tell."""
+        try:
+            return unsafe_settings(await self._redis.info("everything"))
+        except NoPermissionError:
+            return []
 
     async def close(self) -> None:
         """Close the connections."""

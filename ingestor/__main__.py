@@ -1,17 +1,23 @@
 """`python -m ingestor` runs the worker, `python -m ingestor migrate` creates and updates the tables."""
 
 import asyncio
+import json
 import sys
-from typing import IO, Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import IO, Any, TypeVar
 
 import click
 
 from ingestor.app import run
 from ingestor.faults import IngestorFault
 from ingestor.migrate import migrate
-from ingestor.settings import clickhouse_address, load_settings
+from ingestor.redrive import list_dead_letters, redrive
+from ingestor.settings import Settings, clickhouse_address, load_settings
 from shared.environment import SettingsFault, show_settings
 from shared.logs import get_log, start_logs
+
+T = TypeVar("T")
 
 
 class CannotRun(click.ClickException):
@@ -63,6 +69,38 @@ def migrate_command() -> None:
     except IngestorFault as fault:
         raise CannotRun(f"LECTR_CLICKHOUSE_URL={fault}") from None
     click.echo(f"applied: {', '.join(applied)}" if applied else "nothing to apply, the database is up to date")
+
+
+@main.command("dead-letters")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def dead_letters_command(*, as_json: bool) -> None:
+    """List the entries that could not be stored, with their reasons."""
+    found = _ask_redis(list_dead_letters)
+    for letter in found:
+        click.echo(json.dumps(letter) if as_json else "  ".join(f"{name}={value}" for name, value in letter.items()))
+    if not found and not as_json:
+        click.echo("no dead letters")
+
+
+@main.command("redrive")
+@click.option("--reason", default="", help="Only those with this reason.")
+@click.argument("ids", nargs=-1)
+def redrive_command(ids: tuple[str, ...], reason: str) -> None:
+    """Put dead letters back onto the stream, all or those with these IDS. What is stored is not stored again."""
+    click.echo(f"put back: {_ask_redis(partial(redrive, ids=frozenset(ids), reason=reason))}")
+
+
+def _ask_redis(question: Callable[[Settings], Awaitable[T]]) -> T:
+    try:
+        return asyncio.run(_awaited(question(load_settings())))
+    except SettingsFault as fault:
+        raise CannotRun(str(fault)) from None
+    except IngestorFault as fault:
+        raise CannotRun(f"LECTR_REDIS_URL: {fault}") from None
+
+
+async def _awaited(answer: Awaitable[T]) -> T:
+    return await answer
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ import signal
 
 from ingestor.clickhouse import ClickHouse
 from ingestor.deadletter import DeadLetters
-from ingestor.faults import Action, ClickHouseFault, SchemaFault
+from ingestor.faults import Action, ClickHouseFault, RedisFault, SchemaFault
+from ingestor.housekeeping import Housekeeping
 from ingestor.lease import Leases
 from ingestor.ledger import Ledger
+from ingestor.members import Members
 from ingestor.pricing import Pricer
 from ingestor.probes import Health, serve_probes
 from ingestor.reader import Limits, Reader
@@ -22,6 +24,7 @@ from ingestor.worker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Parts, Worker
 from shared import counters
 from shared.environment import parse_listen
 from shared.logs import get_log
+from shared.redis_settings import unsafe_settings
 from shared.stream import Partition
 
 _log = get_log("app")
@@ -58,7 +61,8 @@ async def _work(
     leases = Leases(redis, settings.instance, settings.lease_ms)
     reader, ledger = Reader(redis), Ledger(redis)
     recovery = Recovery(reader, ledger, clickhouse, leases.longest_s)
-    parts = Parts(reader, ledger, leases, DeadLetters(redis), clickhouse, recovery, Pricer(), health)
+    members = Members(redis, settings.instance, settings.stream_partitions, settings.lease_ms)
+    parts = Parts(reader, ledger, leases, members, DeadLetters(redis), clickhouse, recovery, Pricer(), health)
     limits = Limits(settings.batch_max_events, settings.batch_max_age_ms, settings.batch_max_events)
 
     async def ask_redis() -> None:
@@ -73,17 +77,38 @@ async def _work(
         f"LECTR_CLICKHOUSE_URL={settings.clickhouse_url!s}": ask_clickhouse,
     }
     _log.info("working", redis=str(settings.redis_url), clickhouse=str(settings.clickhouse_url))
+    await _warn(redis)
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(Worker(Partition(index), parts, limits, stopping).run())
             for index in range(settings.stream_partitions)
         ]
+        housekeeping = group.create_task(Housekeeping(ledger, clickhouse, health).run())
+        counting = group.create_task(members.run())
         await stopping.wait()  # a defect in a worker cancels this wait
         _log.info("stopping", drain_timeout_s=settings.drain_timeout_s)
         _, running = await asyncio.wait(tasks, timeout=settings.drain_timeout_s)
         for task in running:
             _log.warning("batch left to the next owner")
             task.cancel()
+        housekeeping.cancel()
+        counting.cancel()
+    try:
+        await members.leave()
+    except RedisFault as fault:
+        _log.warning("still counted as living for a while", detail=str(fault))
+
+
+async def _warn(redis: Redis) -> None:
+    """Say loudly what is wrong with Redis' settings."""
+    try:
+        with translated():
+            problems = unsafe_settings(await redis.info("everything"))
+    except RedisFault:
+        return  # the worker says it, and waits
+    counters.redis_unsafe.set(len(problems))
+    for problem in problems:
+        _log.error("redis_unsafe", problem=problem)
 
 
 async def _reach(address: ClickHouseAddress, health: Health, stopping: asyncio.Event) -> ClickHouse | None:

@@ -20,6 +20,7 @@ from shared.stream import (
     FIELD_FIRST_SEQ,
     FIELD_FLOOR,
     FIELD_FRAME,
+    FIELD_REDRIVEN,
     FIELD_SOURCE,
     BootEnd,
     Frame,
@@ -34,6 +35,8 @@ _SEQ_LIMIT: Final = 2**53
 MAX_FRAME_EVENTS_READ: Final = 500_000
 """A frame is never cut, so one larger than the largest batch could not be stored as one block."""
 
+NOTHING_STORED: Final[Mapping[int, Marks]] = {}
+
 RawEntry = tuple[bytes, Mapping[bytes, bytes]]
 """A stream entry as Redis returns it: id, fields."""
 
@@ -46,6 +49,8 @@ class Decoded(msgspec.Struct, frozen=True):
     data: bytes
     covers: tuple[Range, ...]
     """The numbers that are taken care of once it is stored: its events, what belongs to no event, what was before."""
+    redriven: bool = False
+    """It was a dead letter, so its numbers are among the marks: what is stored is the only measure."""
 
     @property
     def source(self) -> int:
@@ -67,6 +72,7 @@ class Ending(msgspec.Struct, frozen=True):
     data: bytes
     covers: tuple[Range, ...]
     size: int = 0
+    redriven: bool = False
 
 
 Entry = Decoded | Ending
@@ -96,10 +102,16 @@ class Bounds(msgspec.Struct, frozen=True):
     token: str
     marks: dict[str, str] = {}
     """What was taken care of before it, per source: a replay must leave out the same events."""
+    stored: dict[str, str] = {}
+    """What was in ClickHouse before it, of sources with entries that had been dead letters."""
 
     def marks_before(self) -> dict[int, Marks]:
         """`marks`, decoded. Raises ValueError."""
         return {int(source): Marks.parse(text) for source, text in self.marks.items()}
+
+    def stored_before(self) -> dict[int, Marks]:
+        """`stored`, decoded. Raises ValueError."""
+        return {int(source): Marks.parse(text) for source, text in self.stored.items()}
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -123,8 +135,12 @@ class Batch(msgspec.Struct, frozen=True):
     """Sources that ended, and of which nothing is missing."""
 
     def ended_ms(self) -> dict[int, int]:
-        """Per source: when the last of its requests here ended, Unix ms."""
-        return {segment.source: _end_ms(segment.events[-1]) for segment in self.segments}
+        """Per source of which nothing is missing: when the last of its requests here ended, Unix ms."""
+        return {
+            segment.source: _end_ms(segment.events[-1])
+            for segment in self.segments
+            if not self.done[segment.source].missing
+        }
 
 
 def _end_ms(event: Event) -> int:
@@ -144,12 +160,17 @@ def decode_entry(entry: RawEntry) -> Entry | Poison:
         covers = _covers(frame, fields)
     except FrameFault as fault:
         return Poison(entry_id, fault.reason, str(fault), _claim(fields))
-    return Decoded(entry_id, frame, data, covers)
+    return Decoded(entry_id, frame, data, covers, redriven=FIELD_REDRIVEN in fields)
 
 
-def build_batch(partition: int, entries: Sequence[Entry], before: Mapping[int, Marks]) -> Batch:
-    """The batch that these entries make, given the marks of their sources. `entries` is not empty."""
-    marks = dict(before)
+def build_batch(
+    partition: int, entries: Sequence[Entry], before: Mapping[int, Marks], stored: Mapping[int, Marks] = NOTHING_STORED
+) -> Batch:
+    """The batch that these entries make, given the marks of their sources; `entries` is not empty.
+
+    `stored` is what ClickHouse has of the sources of redriven entries.
+    """
+    marks, kept_now = dict(before), dict(stored)
     segments: list[Segment] = []
     ends: dict[int, BootEnd] = {}
     crc = rows = repeated = 0
@@ -161,17 +182,20 @@ def build_batch(partition: int, entries: Sequence[Entry], before: Mapping[int, M
                 ends[entry.source] = entry.end
         else:
             events = entry.frame.events
-            fresh = mark.fresh(entry.frame.seqs)
+            fresh = (kept_now[entry.source] if entry.redriven else mark).fresh(entry.frame.seqs)
             repeated += len(events) - len(fresh)
             if fresh:
                 kept = events if len(fresh) == len(events) else [events[place] for place in fresh]
                 segments.append(Segment(entry.source, entry.frame.gateway, kept))
                 rows += len(kept)
         marks[entry.source] = mark.with_ranges(*entry.covers[1:])
+        if entry.source in kept_now:
+            kept_now[entry.source] = kept_now[entry.source].with_ranges(*entry.covers[2:])
     first_id, last_id = entries[0].entry_id, entries[-1].entry_id
     token = f"{partition}:{first_id}-{last_id}:{rows}:{crc:08x}"
     encoded = {str(source): before[source].encode() for source in sources_of(entries)}
-    bounds = Bounds(first_id, last_id, len(entries), rows, crc, token, encoded)
+    known = {str(source): mark.encode() for source, mark in stored.items()}
+    bounds = Bounds(first_id, last_id, len(entries), rows, crc, token, encoded, known)
     return Batch(bounds, segments, repeated, marks, ends)
 
 

@@ -2,13 +2,17 @@
 -- A batch is stored: advance the marks, drop its entries, drop its record, forget who ended; all or nothing.
 -- KEYS: lease, pending, frames, done, accepted, seen, ended, fresh. ARGV: owner, record, last entry id, now in ms,
 -- number of sources, then source, marks, latest end of its events in ms or '' for each, then the sources that ended.
+local function run_id()
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+end
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'lease'
 end
 if redis.call('GET', KEYS[2]) ~= ARGV[2] then
   return 'pending'
 end
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
+local run = run_id()
 if redis.call('HGET', KEYS[4], 'run') ~= run then
   return 'run'
 end

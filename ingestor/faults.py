@@ -57,6 +57,12 @@ class NewerFrame(IngestorFault):
     label = "newer_frame"
 
 
+class TooManyDeadLetters(IngestorFault):
+    """So much is refused that the fault lies elsewhere: nothing more is put aside until a person has looked."""
+
+    label = "too_many_dead_letters"
+
+
 class ClickHouseFault(IngestorFault):
     """ClickHouse is out of reach or refused. `code` is its numeric error code, None when there was no answer."""
 

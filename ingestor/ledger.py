@@ -6,7 +6,7 @@ written under this run of Redis: one that restarted, failed over or was emptied 
 marks are worth nothing until `validate` has replaced them by what ClickHouse says.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -16,6 +16,7 @@ from ingestor.batch import Batch, Bounds
 from ingestor.faults import LeaseLost, PendingMismatch, RedisForgot
 from ingestor.lease import Lease
 from ingestor.marks import Marks
+from ingestor.progress import Census, Seen
 from ingestor.redis_link import Redis, load_script, translated
 from shared.clock import unix_ms
 from shared.stream import Partition
@@ -147,15 +148,48 @@ class Ledger:
         with translated():
             return int(await self._client.xlen(partition.stream))
 
-    async def forget(self, partition: Partition, ended: Iterable[bytes]) -> None:
-        """Drop the names of sources that ended long ago. Raises RedisFault."""
+    async def census(self, partition: Partition) -> Census:
+        """Everything that is known of the sources. Raises RedisFault, PendingMismatch for what is unreadable."""
+        hashes = (partition.done, partition.accepted, partition.seen, partition.fresh, partition.ended)
+        pipeline = self._client.pipeline(transaction=False)
+        for name in hashes:
+            pipeline.hgetall(name)
+        pipeline.xlen(partition.stream)
+        pipeline.xrange(partition.stream, count=1)
         with translated():
-            await self._client.hdel(partition.ended, *ended)
+            done, accepted, seen, fresh, ended, waiting, first = await pipeline.execute()
+        done.pop(b"run", None)
+        try:
+            return Census(
+                marks={int(source): Marks.parse(text.decode("ascii")) for source, text in done.items()},
+                accepted=_integers(accepted),
+                seen={int(source): Seen.parse(text) for source, text in seen.items()},
+                fresh=_integers(fresh),
+                ended=_integers(ended),
+                waiting_frames=waiting,
+                first_frame_ms=int(first[0][0].partition(b"-")[0]) if first else 0,
+            )
+        except (TypeError, ValueError) as error:
+            raise PendingMismatch(f"partition {partition.index}: a mark in Redis cannot be read: {error}") from None
+
+    async def forget(self, partition: Partition, ended: Sequence[int], gone: Sequence[int]) -> None:
+        """Drop what is kept of sources that ended long ago, or that are gone for good. Raises RedisFault."""
+        pipeline = self._client.pipeline(transaction=False)
+        if ended:
+            pipeline.hdel(partition.ended, *map(str, ended))
+        for name in (partition.done, partition.accepted, partition.seen, partition.fresh) if gone else ():
+            pipeline.hdel(name, *map(str, gone))
+        with translated():
+            await pipeline.execute()
 
 
 def encode_bounds(bounds: Bounds) -> bytes:
     """The record as it is kept; commit compares it byte by byte."""
     return msgspec.json.encode(bounds)
+
+
+def _integers(found: dict[bytes, bytes]) -> dict[int, int]:
+    return {int(name): int(value) for name, value in found.items()}
 
 
 def _check(outcome: bytes, partition: Partition) -> None:

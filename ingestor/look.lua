@@ -1,10 +1,14 @@
 -- What is going on in a partition: {record of the batch that is being inserted or false, are the marks to be trusted}.
 -- KEYS: pending, done. Marks that were written under another run of Redis may be older than what was stored.
+local function run_id()
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+end
 local run = redis.call('HGET', KEYS[2], 'run')
 local trust = 'other_run'
 if not run then
   trust = 'nothing_known'
-elseif run == (string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or '') then
+elseif run == run_id() then
   trust = 'this_run'
 end
 return {redis.call('GET', KEYS[1]), trust}

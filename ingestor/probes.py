@@ -18,6 +18,8 @@ from shared import counters
 STALL_S: Final = 300.0
 """Longer than the slowest insert that ends by itself, twice over."""
 _CHECK_TIMEOUT_S: Final = 3.0
+OWNER: Final = "owner"
+STANDBY: Final = "standby"
 
 Check = Callable[[], Awaitable[object]]
 

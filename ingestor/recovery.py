@@ -76,7 +76,7 @@ async def rebuilt(reader: Reader, partition: Partition, bounds: Bounds) -> tuple
     """A recorded batch and its entries, as they were. Raises PendingMismatch when they cannot be, RedisFault."""
     entries = await reader.rebuild(partition, bounds)
     try:
-        batch = build_batch(partition.index, entries, bounds.marks_before())
+        batch = build_batch(partition.index, entries, bounds.marks_before(), bounds.stored_before())
     except (KeyError, ValueError) as unlike:
         raise PendingMismatch(f"recorded batch {bounds.token} does not say what was stored before it") from unlike
     if batch.bounds != bounds:

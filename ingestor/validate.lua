@@ -1,6 +1,10 @@
 #!lua flags=allow-oom
 -- The marks, as ClickHouse knows them, replace what this run of Redis holds. The batch in doubt was repeated or given up.
 -- KEYS: lease, pending, done. ARGV: owner, then source, marks, ...
+local function run_id()
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+end
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'lease'
 end
@@ -8,5 +12,5 @@ redis.call('DEL', KEYS[2], KEYS[3])
 for i = 2, #ARGV, 2 do
   redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1])
 end
-redis.call('HSET', KEYS[3], 'run', string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or '')
+redis.call('HSET', KEYS[3], 'run', run_id())
 return 'ok'

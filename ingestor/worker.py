@@ -29,9 +29,10 @@ from ingestor.faults import (
 from ingestor.lease import Lease, Leases
 from ingestor.ledger import Ledger, Trust
 from ingestor.marks import Marks
+from ingestor.members import Members
 from ingestor.presence import stored_marks
 from ingestor.pricing import Cost, Pricer
-from ingestor.probes import Health
+from ingestor.probes import OWNER, STANDBY, Health
 from ingestor.reader import Limits, Reader
 from ingestor.recovery import Recovery, rebuilt
 from ingestor.rows import clamped_rows, to_columns
@@ -52,6 +53,7 @@ class Parts(msgspec.Struct, frozen=True):
     reader: Reader
     ledger: Ledger
     leases: Leases
+    members: Members
     dead_letters: DeadLetters
     clickhouse: ClickHouse
     recovery: Recovery
@@ -77,11 +79,12 @@ class Worker:
         while not self._stopping.is_set():
             self._parts.health.beat(self._name)
             try:
-                lease = await self._parts.leases.acquire(self._partition)
+                may_own = self._parts.members.may_own_another()
+                lease = await self._parts.leases.acquire(self._partition) if may_own else None
             except RedisFault as fault:
                 await self._wait_out(fault)
                 continue
-            self._parts.health.partitions[self._partition.index] = "owner" if lease else "standby"
+            self._parts.health.partitions[self._partition.index] = OWNER if lease else STANDBY
             self._recovered()
             if lease:
                 await self._serve(lease)
@@ -90,24 +93,33 @@ class Worker:
 
     async def _serve(self, lease: Lease) -> None:
         self._log.info("partition owned", owner=lease.owner)
+        self._parts.members.owns(self._partition.index)
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(self._parts.leases.keep(lease))
             try:
-                while lease.valid and not self._stopping.is_set():
+                while lease.valid and not self._done_here():
                     self._parts.health.beat(self._name)
                     try:
                         await self._round(lease)
                     except LeaseLost as fault:
                         self._log.warning("partition lost", detail=str(fault))
                         break
+                    except NewerFrame as fault:
+                        # Another ingestor may be of the release that can read it.
+                        await self._wait_out(fault)
+                        break
                     except IngestorFault as fault:
                         await self._wait_out(fault)
             finally:
                 keeper.cancel()
+                self._parts.members.gave_up(self._partition.index)
         try:
             await self._parts.leases.release(lease)
         except RedisFault as fault:
             self._log.warning("lease not released, it will expire", detail=str(fault))
+
+    def _done_here(self) -> bool:
+        return self._stopping.is_set() or self._parts.members.must_give_up(self._partition.index)
 
     async def _round(self, lease: Lease) -> None:
         state = await self._parts.ledger.state(self._partition)
@@ -132,7 +144,8 @@ class Worker:
             await self._bury(lease, gathered.poison)
         elif gathered.entries:
             entries = gathered.entries
-            batch = build_batch(self._partition.index, entries, await self._marks(sources_of(entries)))
+            stored = await self._stored(sorted({entry.source for entry in entries if entry.redriven}))
+            batch = build_batch(self._partition.index, entries, await self._marks(sources_of(entries)), stored)
             await self._parts.ledger.record(lease, batch)
             self._recorded_token = batch.bounds.token
             await self._store(lease, batch, entries)
@@ -155,7 +168,10 @@ class Worker:
         """What is taken care of. A source that Redis does not know is new, or was forgotten: ClickHouse tells."""
         known = await self._parts.ledger.marks(self._partition, sources)
         unknown = [source for source in sources if source not in known]
-        return known | (await stored_marks(self._parts.clickhouse, unknown) if unknown else {})
+        return known | await self._stored(unknown)
+
+    async def _stored(self, sources: list[int]) -> dict[int, Marks]:
+        return await stored_marks(self._parts.clickhouse, sources) if sources else {}
 
     async def _bury(self, lease: Lease, poison: Poison, pending: Bounds | None = None) -> None:
         if poison.reason == "version":
@@ -188,6 +204,7 @@ class Worker:
         if batch.ends:
             await store_ends(self._parts.clickhouse, batch.ends)
         await self._parts.ledger.commit(lease, batch)
+        self._parts.dead_letters.limit.stored(len(entries))
         counters.last_progress_unix_s.set_to_current_time()
         self._max_entries = min(self._max_entries * 2, _ANY_ENTRIES)
         _count(batch, costs, clamped_rows(columns))
@@ -201,8 +218,9 @@ class Worker:
         if action is Action.SPLIT:
             half = entries[: len(entries) // 2]
             self._max_entries = len(half)
-            before = batch.bounds.marks_before()
-            smaller = build_batch(self._partition.index, half, before)
+            smaller = build_batch(
+                self._partition.index, half, batch.bounds.marks_before(), batch.bounds.stored_before()
+            )
             await self._parts.ledger.record(lease, smaller)
             self._recorded_token = smaller.bounds.token
             counters.batch_splits.inc()

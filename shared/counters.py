@@ -120,6 +120,13 @@ dead_letters = Counter(
 events_repeated = Counter(
     "lectr_ingestor_events_repeated", "Events skipped because ClickHouse already has them", registry=registry
 )
+ingestors = Gauge("lectr_ingestor_members", "Ingestors that live, this one included", registry=registry)
+redis_unsafe = Gauge(
+    "lectr_ingestor_redis_unsafe_settings", "Settings of Redis that break the promise of delivery", registry=registry
+)
+gateway_redis_unsafe = Gauge(
+    "lectr_gateway_redis_unsafe_settings", "Settings of Redis that break the promise of delivery", registry=registry
+)
 events_missing = Gauge(
     "lectr_ingestor_events_missing",
     "Sequence numbers that no event, dead letter or gateway accounts for, of gateways that are still known",
@@ -129,10 +136,19 @@ events_missing = Gauge(
 events_vanished = Counter(
     "lectr_ingestor_events_vanished", "Events that Redis had accepted and lost, expected again", registry=registry
 )
+complete_up_to_unix_s = Gauge(
+    "lectr_ingestor_complete_up_to_unix_seconds",
+    "Every request recorded before is stored, by the gateways' clocks",
+    ["partition"],
+    registry=registry,
+)
+housekeeping_faults = Counter(
+    "lectr_ingestor_housekeeping_faults", "Reports of progress that were left out", ["reason"], registry=registry
+)
 recoveries = Counter(
     "lectr_ingestor_recoveries",
     "Times that the marks in Redis were replaced by what ClickHouse has",
-    ["why"],
+    ["reason"],
     registry=registry,
 )
 batches_given_up = Counter(

@@ -23,9 +23,15 @@ FIELD_EXPECTED: Final = b"p"
 """The seq behind the source's last event before this frame: from there to the frame's first there is no event."""
 FIELD_FLOOR: Final = b"o"
 """Every event of the source below this seq is in ClickHouse already, says its gateway."""
+FIELD_REDRIVEN: Final = b"r"
+"""Present on an entry that was a dead letter and is tried again."""
 FIELD_END: Final = b"e"
 """Instead of a frame: the encoded record of a source's end."""
 MAX_FRAME_EVENTS: Final = 2_000
+
+
+MEMBERS: Final = "lectr:ingestors"
+"""Sorted set: name of an ingestor -> until when it counts as living, Unix ms by Redis' clock."""
 
 
 class FrameFault(ValueError):
@@ -157,12 +163,12 @@ class Partition(msgspec.Struct, frozen=True):
 
     @property
     def seen(self) -> str:
-        """Hash: source that lives -> `Unix ms:seq`, every event that ended before has a smaller seq."""
+        """Hash: source that lives -> `now:next:started`, Unix ms: what ended before now has a seq below next."""
         return self._key("seen")
 
     @property
     def fresh(self) -> str:
-        """Hash: source -> when the last of its stored requests ended, Unix ms; all that ended before are stored."""
+        """Hash: source -> when its last stored request ended, Unix ms; all that ended before are stored, too."""
         return self._key("fresh")
 
     @property

@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -45,7 +46,8 @@ class Site:
     def sources(self, feature: str) -> list[int]:
         """The gateway boot of each of the feature's events."""
         with redis.Redis.from_url(self.redis_url) as client:
-            frames = [decode_frame(fields[b"f"]) for _, fields in client.xrange(Partition(0).stream)]
+            entries: Any = client.xrange(Partition(0).stream)
+        frames = [decode_frame(fields[b"f"]) for _, fields in entries if b"f" in fields]
         return [frame.source for frame in frames for event in frame.events if event.feature == feature]
 
 

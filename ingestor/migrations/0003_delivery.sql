@@ -63,10 +63,10 @@ SELECT
 FROM steps
 WHERE toInt64(seq) > ifNull(before, -1) + 1
 UNION ALL
-SELECT b.gateway_boot, b.gateway, s.following, b.used, b.used - s.following, s.last_at
+SELECT b.gateway_boot, b.gateway, s.following, b.used, b.used - s.following, if(s.following = 0, b.started_at, s.last_at)
 FROM
 (
-    SELECT gateway_boot, any(gateway) AS gateway, argMax(events, ingested_at) AS used
+    SELECT gateway_boot, any(gateway) AS gateway, any(started_at) AS started_at, argMax(events, ingested_at) AS used
     FROM gateway_boots
     GROUP BY gateway_boot
 ) AS b

@@ -56,7 +56,8 @@ AS SELECT
     quantilesTDigestState(0.5, 0.9, 0.95, 0.99)(r.latency_ms) AS latency_ms,
     quantilesTDigestState(0.5, 0.9, 0.95, 0.99)(r.ttft_ms) AS ttft_ms
 FROM requests AS r
-GROUP BY hour, org, feature, task, provider, model;
+GROUP BY hour, org, feature, task, provider, model
+COMMENT 'Fills requests_hourly with every insert into requests';
 
 CREATE OR REPLACE VIEW usage_hourly
 (

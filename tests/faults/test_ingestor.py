@@ -290,7 +290,7 @@ def test_a_recorded_batch_that_lost_its_entries(own: Stores) -> None:
     own.pusher.lose_first()
     with serving(own.ingestor(**QUICK)) as part:
         own.wait_drained()
-        wait_until(lambda: metric(part, 'lectr_ingestor_recoveries_total{why="entries_missing"}') == 1)
+        wait_until(lambda: metric(part, 'lectr_ingestor_recoveries_total{reason="entries_missing"}') == 1)
         assert metric(part, "lectr_ingestor_batches_given_up_total") == 1
     assert own.figures() == (300, 300)
     assert own.pusher.marks() == {7: "300"}

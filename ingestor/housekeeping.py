@@ -1,0 +1,70 @@
+"""Looks at the partitions of this process every few seconds, says how far they are, and clears away what is over.
+
+In: what Redis holds about sources. Out: metrics, rows of `ingestion_progress`, and hashes that do not grow for ever.
+A fault here costs a report, nothing else.
+"""
+
+import asyncio
+from typing import Final
+
+from ingestor.clickhouse import ClickHouse
+from ingestor.faults import IngestorFault
+from ingestor.ledger import Ledger
+from ingestor.probes import OWNER, Health
+from ingestor.progress import Census
+from shared import counters
+from shared.clock import unix_ms
+from shared.logs import get_log
+from shared.stream import Partition
+
+_INTERVAL_S: Final = 5.0
+_FORGET_ENDED_MS: Final = 24 * 3_600_000
+"""Whoever adopted a journal asks within seconds whether its end was stored."""
+_FORGET_GONE_MS: Final = 7 * 24 * 3_600_000
+"""A gateway that was not seen for so long does not come back with its journal."""
+
+_log = get_log("housekeeping")
+
+
+class Housekeeping:
+    """Of all partitions that this process owns."""
+
+    def __init__(self, ledger: Ledger, clickhouse: ClickHouse, health: Health) -> None:
+        self._ledger = ledger
+        self._clickhouse = clickhouse
+        self._health = health
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await asyncio.sleep(_INTERVAL_S)
+            try:
+                await self._look()
+            except IngestorFault as fault:
+                counters.housekeeping_faults.labels(fault.label).inc()
+                _log.warning("no report", detail=str(fault))
+
+    async def _look(self) -> None:
+        rows = []
+        for index, role in sorted(self._health.partitions.items()):
+            if role != OWNER:
+                continue
+            partition, now_ms = Partition(index), unix_ms()
+            census = await self._ledger.census(partition)
+            complete_ms = census.complete_up_to_ms(now_ms)
+            counters.events_missing.labels(index).set(census.missing)
+            counters.complete_up_to_unix_s.labels(index).set(complete_ms / 1_000)
+            rows.append(f"({index:d}, {complete_ms / 1_000:.3f}, {census.missing:d}, {census.waiting_frames:d})")
+            await self._clear(partition, census, now_ms)
+        if rows:
+            columns = "partition, complete_up_to, missing, waiting_frames"
+            await self._clickhouse.execute(f"INSERT INTO ingestion_progress ({columns}) VALUES {', '.join(rows)}")  # noqa: S608 - numbers
+
+    async def _clear(self, partition: Partition, census: Census, now_ms: int) -> None:
+        ended = census.long_ended(now_ms - _FORGET_ENDED_MS)
+        gone = census.long_gone(now_ms - _FORGET_GONE_MS)
+        for source in gone:
+            missing = census.marks[source].missing if source in census.marks else 0
+            _log.error("gateway given up", source=source, last_seen_ms=census.seen[source].at_ms, missing=missing)
+        if ended or gone:
+            await self._ledger.forget(partition, ended, gone)

@@ -1,0 +1,65 @@
+"""How far a partition is: what is missing, and up to when everything is stored. Pure.
+
+In: what Redis holds about the partition's sources at one moment. Out: numbers for metrics and for ClickHouse.
+"""
+
+from typing import Self
+
+import msgspec
+
+from ingestor.marks import Marks
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What a living gateway said of itself: at `at_ms` its next event had the number `next_seq`."""
+
+    at_ms: int
+    next_seq: int
+    started_ms: int
+
+    @classmethod
+    def parse(cls, text: bytes) -> Self:
+        """`at:next:started`. Raises ValueError."""
+        return cls(*map(int, text.split(b":")))
+
+
+class Census(msgspec.Struct, frozen=True):
+    """Everything about the sources of a partition. Times are Unix ms."""
+
+    marks: dict[int, Marks]
+    accepted: dict[int, int]
+    seen: dict[int, Seen]
+    fresh: dict[int, int]
+    """When the last stored request ended, as long as none before it was missing."""
+    ended: dict[int, int]
+    """When the end of a source was stored."""
+    waiting_frames: int
+    first_frame_ms: int
+    """When Redis took the oldest frame that waits; 0 if none does."""
+
+    @property
+    def missing(self) -> int:
+        """Numbers that are neither stored, nor kept aside, nor of no event, below others that are."""
+        return sum(marks.missing for marks in self.marks.values())
+
+    def complete_up_to_ms(self, now_ms: int) -> int:
+        """Every request that was recorded before is stored, by the clocks of the gateways."""
+        bounds = [now_ms, *(self._bound_ms(source) for source in (self.accepted.keys() | self.seen.keys()))]
+        return min(bound for bound in bounds if bound)
+
+    def long_gone(self, before_ms: int) -> list[int]:
+        """Sources last seen before, that never ended: their hosts are lost, with what was in their journals."""
+        return [source for source, seen in self.seen.items() if seen.at_ms < before_ms]
+
+    def long_ended(self, before_ms: int) -> list[int]:
+        """Sources that ended before: nobody asks for them any more."""
+        return [source for source, ended_ms in self.ended.items() if ended_ms < before_ms]
+
+    def _bound_ms(self, source: int) -> int:
+        seen = self.seen.get(source)
+        stored = self.marks.get(source, Marks()).end_of_first
+        if seen is not None and stored >= seen.next_seq:
+            return seen.at_ms
+        if source in self.fresh:
+            return self.fresh[source]
+        return seen.started_ms if seen is not None else self.first_frame_ms
