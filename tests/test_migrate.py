@@ -147,7 +147,10 @@ async def test_every_column_is_documented(engine: str) -> None:
     await migrate(address(engine, "documented"))
     where = "database = 'documented' AND comment = ''"
     assert select(engine, f"SELECT name FROM system.tables WHERE {where}") == []
-    missing = select(engine, f"SELECT table, name FROM system.columns WHERE {where} AND name != 'ingested_at'")
+    # What fills a rollup is nothing to read, and cannot carry comments on its columns.
+    fillers = "SELECT name FROM system.tables WHERE database = 'documented' AND engine = 'MaterializedView'"
+    there = f"{where} AND name != 'ingested_at' AND table NOT IN ({fillers})"
+    missing = select(engine, f"SELECT table, name FROM system.columns WHERE {there}")
     assert missing == []
 
 
