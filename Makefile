@@ -54,7 +54,7 @@ clean: ## delete the virtual environment and caches; keeps ./data
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 15) else f"Python 3.11 to 3.14 is needed, this is {sys.version.split()[0]}; try: make PYTHON=python3.13 ...")'
 	@echo "making $(VENV) ..."
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module is needed (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
 
 # One stamp per set: the laptop needs no test tools.
 $(VENV)/%.installed: requirements-%.lock | $(VENV)/bin/python

@@ -100,6 +100,13 @@ class Snapshot:
         os.replace(partial, self._path)  # noqa: PTH105 - the atomic rename is the point
 
 
+_START_IT: Final = "start Redis there, or point LECTR_REDIS_URL at the right one; retrying"
+_CURES: Final = {
+    "AuthenticationError": "put the right password into LECTR_REDIS_URL, redis://:PASSWORD@HOST/0; retrying",
+    "NoPermissionError": "give the user of LECTR_REDIS_URL the rights on keys and channels lectr:*; retrying",
+}
+
+
 class Registry:
     """Keeps a Directory current from Redis until closed. Raises SettingsFault for a URL that redis-py cannot use."""
 
@@ -168,7 +175,7 @@ class Registry:
                         "redis_unavailable",
                         error=type(error).__name__,
                         url=self._shown_url,
-                        fix="start Redis there, or point LECTR_REDIS_URL at the right one; retrying",
+                        fix=_CURES.get(type(error).__name__, _START_IT),
                     )
                 self.redis_failing = True
                 await asyncio.sleep(_RECONNECT_S)

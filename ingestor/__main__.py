@@ -10,7 +10,7 @@ from typing import IO, Any, TypeVar
 import click
 
 from ingestor.app import run
-from ingestor.faults import IngestorFault
+from ingestor.faults import IngestorFault, MigrationFault
 from ingestor.migrate import migrate
 from ingestor.redrive import list_dead_letters, redrive
 from ingestor.settings import Settings, clickhouse_address, load_settings
@@ -18,6 +18,8 @@ from shared.environment import SettingsFault, show_settings
 from shared.logs import get_log, start_logs
 
 T = TypeVar("T")
+_LONGEST_FAULT = 600
+"""ClickHouse lists everything that it would have understood."""
 
 
 class CannotRun(click.ClickException):
@@ -52,11 +54,21 @@ def main(context: click.Context, *, print_settings: bool, migrate_first: bool) -
         asyncio.run(run(settings))
     except IngestorFault as fault:
         get_log("app").error("cannot start", fault=fault.label, detail=str(fault))
-        raise CannotRun(f"LECTR_CLICKHOUSE_URL={fault}") from None
+        raise CannotRun(_named(fault)) from None
     except SettingsFault as fault:
         raise CannotRun(str(fault)) from None
     except OSError as error:
-        raise CannotRun(f"LECTR_OPS_LISTEN={settings.ops_listen}: {error.strerror or error}") from None
+        raise CannotRun(
+            f"LECTR_OPS_LISTEN={settings.ops_listen}: cannot listen there ({error.strerror or error}); "
+            "stop what uses the port, or choose another"
+        ) from None
+
+
+def _named(fault: IngestorFault) -> str:
+    """The fault with the setting that it concerns; one of a migration file concerns none."""
+    if isinstance(fault, MigrationFault):
+        return f"migration {str(fault)[:_LONGEST_FAULT]}"
+    return f"LECTR_CLICKHOUSE_URL={fault}"
 
 
 @main.command("migrate")
@@ -67,7 +79,7 @@ def migrate_command() -> None:
     except SettingsFault as fault:
         raise CannotRun(str(fault)) from None
     except IngestorFault as fault:
-        raise CannotRun(f"LECTR_CLICKHOUSE_URL={fault}") from None
+        raise CannotRun(_named(fault)) from None
     click.echo(f"applied: {', '.join(applied)}" if applied else "nothing to apply, the database is up to date")
 
 

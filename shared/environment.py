@@ -7,7 +7,7 @@ Unknown `LECTR_` names and bad values are refused with the variable's name and t
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, Literal, NoReturn, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -154,6 +154,8 @@ def read_settings(kind: type[S], environ: Mapping[str, str] | None = None) -> S:
             secret = isinstance(field.type, type) and issubclass(field.type, Secret)
             shown = "***" if secret else repr(given[name])
             reason = re.sub(r" - at `\$.*`$", "", str(error))
+            if get_origin(field.type) is Literal:
+                reason = f"expected one of {', '.join(get_args(field.type))}"
             raise SettingsFault(f"{name}={shown}: {reason}") from None
     return kind(**values)
 

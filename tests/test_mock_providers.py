@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from deploy.local.providers import ANSWER_MARKER, PROVIDERS
-from deploy.local.providers.profile import Profile
+from deploy.local.providers.profile import MAY_FAIL, Profile
 from deploy.local.providers.recording import MAX_RECORDS, Recorder
 from deploy.local.providers.tokens import (
     TokenOverride,
@@ -24,6 +24,7 @@ from deploy.local.providers.tokens import (
     split_text,
 )
 from tests.mock_process import ROOT, MockProcess, mock_process
+from tests.parts import fetch
 
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 AUTH = {"Authorization": "Bearer sk-test"}
@@ -179,14 +180,14 @@ def test_the_profile_delays_and_fails_by_number() -> None:
 
 
 def test_the_profile_applies_to_a_process() -> None:
-    """--error-rate 1 makes every request fail in the provider's own shape."""
+    """--error-rate 1 makes every request that may fail do so in the provider's own shape, and no other."""
     with mock_process("--error-rate", "1", "--latency-ms", "1", "--jitter", "0.2") as process:
-        connection = http.client.HTTPConnection(*process.address, timeout=10)
-        connection.request("POST", "/openai/v1/chat/completions", json.dumps(CHAT), AUTH)
-        answer = connection.getresponse()
-        assert answer.status in {429, 500, 503}
-        assert set(json.load(answer)["error"]) == {"message", "type", "param", "code"}
-        connection.close()
+        url = f"{process.url}/openai/v1/chat/completions"
+        options = {"data": json.dumps(CHAT).encode(), "headers": AUTH, "method": "POST"}
+        status, body = fetch(f"{url}?{MAY_FAIL}", **options)
+        assert status in {429, 500, 503}
+        assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
+        assert fetch(url, **options)[0] == 200
 
 
 def test_prompt_bytes_counts_text_and_not_structure() -> None:

@@ -14,6 +14,8 @@ import aiohttp
 _BURST_REQUESTS: Final = 400
 _BURST_CONNECTIONS: Final = 16
 _PAUSE_S: Final = 0.5
+_PATH: Final = "/v1/chat/completions?mock=may-fail"
+"""The query is for the mock providers: some of this traffic fails, and nobody else's."""
 
 # feature, task, model, stream, share of the traffic
 _MIX: Final = (
@@ -74,7 +76,7 @@ async def drive(gateway_url: str, key: str, say: Callable[[str], None]) -> None:
         async def one() -> None:
             headers, body = request_of(choice)
             try:
-                async with session.post(f"{gateway_url}/v1/chat/completions", headers=headers, data=body) as answer:
+                async with session.post(f"{gateway_url}{_PATH}", headers=headers, data=body) as answer:
                     await answer.read()
             except (aiohttp.ClientError, TimeoutError) as error:
                 say(f"traffic: a request failed: {type(error).__name__}")

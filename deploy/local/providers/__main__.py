@@ -28,7 +28,12 @@ class PortTakenError(Exception):
 @click.option("--listen", default="127.0.0.1:8100", show_default=True, help="HOST:PORT; port 0 picks one.")
 @click.option("--latency-ms", default=0.0, type=click.FloatRange(min=0), help="Delay before every answer.")
 @click.option("--jitter", default=0.0, type=click.FloatRange(0, 1), help="Share by which the delay varies.")
-@click.option("--error-rate", default=0.0, type=click.FloatRange(0, 1), help="Share of requests that fail.")
+@click.option(
+    "--error-rate",
+    default=0.0,
+    type=click.FloatRange(0, 1),
+    help="Share that fails of requests with mock=may-fail in the query.",
+)
 @click.option("--keep-bodies", is_flag=True, help="Show request bodies in GET /_mock/requests.")
 def main(listen: str, latency_ms: float, jitter: float, error_rate: float, *, keep_bodies: bool) -> None:
     """Serve mock OpenAI, Anthropic, Groq, Gemini and Azure OpenAI APIs."""

@@ -15,7 +15,7 @@ from deploy.local.providers.behaviour import BehaviourTable
 from deploy.local.providers.control import PREFIX, control
 from deploy.local.providers.delivery import deliver
 from deploy.local.providers.heads import response_headers
-from deploy.local.providers.profile import Profile
+from deploy.local.providers.profile import MAY_FAIL, Profile
 from deploy.local.providers.recording import Record, Recorder
 from deploy.local.providers.routing import Route, find_route
 
@@ -61,7 +61,7 @@ class MockProviders:
         body = await request.read()
         self._recorder.add_body(record, body)
         behaviour = self._behaviours.take(route.provider, request.raw_path)
-        weather = self._profile.weather(record.id)
+        weather = self._profile.weather(record.id, may_fail=MAY_FAIL in request.raw_path)
         received = Received(
             route=route,
             method=request.method,

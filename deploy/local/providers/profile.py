@@ -12,6 +12,8 @@ import msgspec
 STREAM_STEPS: Final = 20
 """A stream's pause between two events is the request's latency divided by this."""
 FAILURES: Final = (429, 500, 503)
+MAY_FAIL: Final = "mock=may-fail"
+"""In the query of a request that the error rate applies to: a person who tries the demo shall get an answer."""
 
 
 class Weather(msgspec.Struct, frozen=True):
@@ -23,16 +25,16 @@ class Weather(msgspec.Struct, frozen=True):
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """`latency_ms` before the head, varied by ± `jitter` (a share of it, 0-1); `error_rate` (0-1) of requests fail."""
+    """`latency_ms` before the head ± `jitter` (a share, 0-1); `error_rate` (0-1) of requests that may fail do."""
 
     latency_ms: float = 0.0
     jitter: float = 0.0
     error_rate: float = 0.0
 
-    def weather(self, sequence: int) -> Weather:
+    def weather(self, sequence: int, *, may_fail: bool = True) -> Weather:
         """Return what the request with this number suffers."""
         digest = hashlib.sha256(f"weather {sequence}".encode()).digest()
         swing, luck = (int.from_bytes(digest[at : at + 4]) / 2**32 for at in (0, 4))
         delay_ms = self.latency_ms * (1 + self.jitter * (2 * swing - 1))
-        status = FAILURES[digest[8] % len(FAILURES)] if luck < self.error_rate else None
+        status = FAILURES[digest[8] % len(FAILURES)] if may_fail and luck < self.error_rate else None
         return Weather(delay_ms=delay_ms, chunk_delay_ms=delay_ms / STREAM_STEPS, status=status)
