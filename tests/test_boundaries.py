@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ SHARED_WRAPPERS = {
 }
 REDIS_ROOMS = {
     "gateway/registry.py",
-    "gateway/shipper.py",
+    "gateway/stream.py",
     "ingestor/reader.py",
     "ingestor/ledger.py",
     "ingestor/deadletter.py",
@@ -47,6 +48,7 @@ PURE_ROOMS = (
     "gateway/transport/framing.py",
     "gateway/usage/*.py",
     "ingestor/batch.py",
+    "ingestor/marks.py",
     "ingestor/rows.py",
     "shared/event.py",
     "shared/stream.py",
@@ -99,7 +101,7 @@ def test_redis_is_spoken_in_few_rooms() -> None:
         name_of(path) for path in sources("gateway", "ingestor", "shared", "dashboard") if "redis" in tops_of(path)
     }
     assert users <= REDIS_ROOMS
-    assert "gateway/shipper.py" in users
+    assert "gateway/stream.py" in users
 
 
 def test_pure_rooms_do_no_io() -> None:
@@ -137,6 +139,30 @@ def test_environment_is_read_in_one_place() -> None:
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and ast.unparse(node.value) == "os"
     }
     assert users == {"shared/environment.py"}
+
+
+def test_everything_is_packaged() -> None:
+    """Every package is listed for installation, and so is every file that is no Python and is read at run time."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        tool = tomllib.load(file)["tool"]["setuptools"]
+    folders = {path.parent.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")}
+    assert {folder.as_posix().replace("/", ".") for folder in folders} == set(tool["packages"])
+    covered = {
+        path
+        for package, patterns in tool["package-data"].items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    data = {
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.suffix in {".lua", ".toml", ".sql"} and path.is_file()
+    }
+    assert sorted(name_of(path) for path in data - covered) == []
+    # A file is installed with the nearest package above it.
+    assert {path.parent.relative_to(ROOT) for path in data} <= folders
+    assert {path.suffix for path in data} == {".lua", ".toml", ".sql"}, "no such files seen"
 
 
 def test_files_stay_small() -> None:
