@@ -74,18 +74,28 @@ def decode_frame(data: bytes) -> Frame:
     `inconsistent` when an event's seq is not where the frame says.
     """
     try:
-        version = _version_decoder.decode(data).version
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FrameFault("undecodable", str(error)) from None
-    if version != FRAME_VERSION:
-        raise FrameFault("version", f"frame version {version}, this release reads {FRAME_VERSION}")
-    try:
         frame = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        _check_version(_version_of(data))
         raise FrameFault("undecodable", str(error)) from None
-    if any(event.seq != seq for seq, event in enumerate(frame.events, frame.first_seq)):
+    _check_version(frame.version)
+    following = range(frame.first_seq, frame.first_seq + len(frame.events))
+    if [event.seq for event in frame.events] != list(following):
         raise FrameFault("inconsistent", f"sequence numbers do not follow from {frame.first_seq}")
     return frame
+
+
+def _version_of(data: bytes) -> int:
+    # Its own look, as all that is known of other versions is that this comes first.
+    try:
+        return _version_decoder.decode(data).version
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FrameFault("undecodable", str(error)) from None
+
+
+def _check_version(version: int) -> None:
+    if version != FRAME_VERSION:
+        raise FrameFault("version", f"frame version {version}, this release reads {FRAME_VERSION}")
 
 
 class Partition(msgspec.Struct, frozen=True):
