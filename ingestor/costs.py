@@ -86,14 +86,17 @@ class Costs:
         return amounts, outcomes
 
     def _quoted(self, fields: Fields) -> list[_Quote]:
-        models: Sequence[str] = fields.model_actual
+        models: Sequence[str] = fields.columns["model_actual"]
         if not all(models):
-            asked = zip(models, fields.provider, fields.model_requested, strict=True)
+            asked = zip(models, fields.columns["provider"], fields.columns["model_requested"], strict=True)
             models = [actual or priced_model(provider, actual, requested) for actual, provider, requested in asked]
-        first, last = min(fields.ts_ms) // SLOT_MS, max(fields.ts_ms) // SLOT_MS
-        slots = repeat(first) if first == last else [ts_ms // SLOT_MS for ts_ms in fields.ts_ms]
+        first, last = min(fields.columns["ts_ms"]) // SLOT_MS, max(fields.columns["ts_ms"]) // SLOT_MS
+        slots = repeat(first) if first == last else [ts_ms // SLOT_MS for ts_ms in fields.columns["ts_ms"]]
         return list(
-            map(self._quotes.__getitem__, zip(fields.provider, models, fields.service_tier, slots, strict=False))
+            map(
+                self._quotes.__getitem__,
+                zip(fields.columns["provider"], models, fields.columns["service_tier"], slots, strict=False),
+            )
         )
 
     def _outcome(self, cost: Cost) -> Outcome:
@@ -142,11 +145,11 @@ def _products(fields: Fields, quotes: Sequence[_Quote]) -> list[int]:
 
 def _alone(fields: Fields, sums: Sums, quotes: Sequence[_Quote], amounts: Sequence[int]) -> set[int]:
     """Rows whose amount is not to be had by multiplying. Most events are none of these, so whole columns are asked."""
-    rows = {row for row, source in enumerate(fields.usage_source) if source == "absent"}
+    rows = {row for row, source in enumerate(fields.columns["usage_source"]) if source == "absent"}
     for totals in (sums.inputs, sums.outputs):
         if max(totals) > MAX_TOKENS:
             rows.update(row for row, total in enumerate(totals) if total > MAX_TOKENS)
-    for others in (fields.input_audio_seconds, fields.web_search_requests):
+    for others in (fields.columns["input_audio_seconds"], fields.columns["web_search_requests"]):
         if any(others):
             rows.update(row for row, count in enumerate(others) if count)
     if max(sums.inputs) > min(quote.most_input for quote in set(quotes)):

@@ -15,7 +15,7 @@ import msgspec
 
 from ingestor.batch import Segment
 from ingestor.costs import Costs, Outcome
-from ingestor.fields import Fields, chunks, fields_of, sums_of
+from ingestor.fields import TOKEN_KINDS, Fields, chunks, fields_of, sums_of
 from ingestor.native import Codes, Flags, Lists, Nullable, Numbers, Repeated, Sendable, Strings, Wide, block
 from ingestor.pricelist import PRICE_VERSION
 from ingestor.pricing import Pricer
@@ -44,19 +44,6 @@ class Column(NamedTuple):
 
 
 _UNIQUE: Final = "provider_request_id"
-_TOKEN_FIELDS: Final = (
-    "input_uncached_tokens",
-    "input_cache_read_tokens",
-    "input_cache_write_5m_tokens",
-    "input_cache_write_1h_tokens",
-    "input_cache_write_other_tokens",
-    "input_audio_tokens",
-    "input_image_tokens",
-    "output_text_tokens",
-    "output_reasoning_tokens",
-    "output_audio_tokens",
-    "output_image_tokens",
-)
 
 # Event fields that are stored as they are, by column type.
 _TEXT: Final = {
@@ -91,7 +78,7 @@ _INTEGERS: Final = {
 _DURATIONS: Final = ("latency", "ttfb", "ttft", "overhead")
 _HIGHEST: Final = {
     **{name: high for name, (_, high) in _INTEGERS.items()},
-    **dict.fromkeys((*_TOKEN_FIELDS, "web_search_requests"), _U32),
+    **dict.fromkeys((*TOKEN_KINDS, "web_search_requests"), _U32),
 }
 """Integer columns that are filled from one field, with the largest value that they hold."""
 
@@ -102,7 +89,7 @@ COLUMNS: Final = (
     *(Column(name, kind) for name, kind in _TEXT.items()),
     *(Column(name, "Bool") for name in _FLAGS),
     *(Column(name, kind) for name, (kind, _) in _INTEGERS.items()),
-    *(Column(name, "UInt32") for name in _TOKEN_FIELDS),
+    *(Column(name, "UInt32") for name in TOKEN_KINDS),
     Column("web_search_requests", "UInt32"),
     Column("input_audio_seconds", "Float64"),
     Column("input_tokens", "UInt64"),
@@ -166,30 +153,31 @@ class _Rows:
         self._marks = Lists()
 
     def add(self, fields: Fields) -> None:
+        columns = fields.columns
         wrong: set[int] = set()
         for name, texts in self._texts.items():
-            texts.add(getattr(fields, name))
-        self._ids.add(fields.provider_request_id)
+            texts.add(columns[name])
+        self._ids.add(columns[_UNIQUE])
         for name, flags in self._flags.items():
-            flags.add(getattr(fields, name))
-        self._ts.add(_bounded(fields.ts_ms, _MIN_TS_MS, _MAX_TS_MS, wrong))
+            flags.add(columns[name])
+        self._ts.add(_bounded(columns["ts_ms"], _MIN_TS_MS, _MAX_TS_MS, wrong))
         for name in _UNSUMMED:
-            self._put(name, getattr(fields, name), wrong)
-        tokens = [self._put(name, counts, wrong) for name, counts in zip(_TOKEN_FIELDS, fields.tokens, strict=True)]
+            self._put(name, columns[name], wrong)
+        tokens = [self._put(name, counts, wrong) for name, counts in zip(TOKEN_KINDS, fields.tokens, strict=True)]
         sums = sums_of(tokens)
         self._inputs.add(sums.inputs)
         self._outputs.add(sums.outputs)
-        self._seconds.add(_seconds(fields.input_audio_seconds, wrong))
+        self._seconds.add(_seconds(columns["input_audio_seconds"], wrong))
         for name, durations in self._durations.items():
-            values: list[int] = getattr(fields, f"{name}_us")
+            values: list[int] = columns[f"{name}_us"]
             durations.add([value / 1_000 if value > 0 else 0.0 for value in values])
             self._absent[name].mark(bytes([value < 0 for value in values]) if min(values) < 0 else bytes(len(values)))
-        self._stall.add([value / 1_000 if value > 0 else 0.0 for value in fields.client_stall_us])
-        self._seq.add(fields.seq)
+        self._stall.add([value / 1_000 if value > 0 else 0.0 for value in columns["client_stall_us"]])
+        self._seq.add(columns["seq"])
         amounts, outcomes = self._costs.price(fields, sums, wrong)
         self._cost.add(amounts)
         self._outcomes.add(outcomes)
-        self._marks.add(_marks(fields.marks, wrong))
+        self._marks.add(_marks(columns["marks"], wrong))
         self._rows += len(fields.events)
         self._clamped += len(wrong)
 

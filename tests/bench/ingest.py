@@ -56,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--frame-events", type=int, default=FRAME_EVENTS, help="events in a frame")
+    parser.add_argument("--batch-events", type=int, default=100_000, help="LECTR_BATCH_MAX_EVENTS of the ingestor")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--linger-s", type=float, default=0.0, help="wait before it begins, to attach a profiler")
     args = parser.parse_args()
@@ -75,7 +76,12 @@ def _measure(made: Stores, args: argparse.Namespace, run: str) -> Figures:
         sent += count
         say(f"{run}: {sent:,} of {args.events:,} events in the stream")
     queued_bytes = (_memory(made) - before_bytes) / sent
-    with serving(made.ingestor("measured", LECTR_LEASE_MS=str(_LEASE_MS), LECTR_BATCH_MAX_AGE_MS="1000")) as ingestor:
+    settings = {
+        "LECTR_LEASE_MS": str(_LEASE_MS),
+        "LECTR_BATCH_MAX_AGE_MS": "1000",
+        "LECTR_BATCH_MAX_EVENTS": str(args.batch_events),
+    }
+    with serving(made.ingestor("measured", **settings)) as ingestor:
         wait_until(lambda: readiness(ingestor)[1]["partitions"] == {"0": "standby"})
         if args.linger_s:
             say(f"{run}: ingestor is process {ingestor.process.pid}")
