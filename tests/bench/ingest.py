@@ -29,7 +29,7 @@ _LOOK_EVERY_S: Final = 0.2
 _DEADLINE_S: Final = 1_800.0
 _HOLDER: Final = "bench"
 _HOLD_MS: Final = 3_600_000
-_MERGES_DEADLINE_S: Final = 300.0
+_QUIET_DEADLINE_S: Final = 300.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def _measure(made: Stores, args: argparse.Namespace, run: str) -> Figures:
         sent += count
         say(f"{run}: {sent:,} of {args.events:,} events in the stream")
     queued_bytes = (_memory(made) - before_bytes) / sent
+    say(f"{run}: waiting for Redis to write its file anew, which a filling stream makes it do")
+    wait_until(lambda: not _rewriting(made), deadline_s=_QUIET_DEADLINE_S, every_s=0.5)
     settings = {
         "LECTR_LEASE_MS": str(_LEASE_MS),
         "LECTR_BATCH_MAX_AGE_MS": "1000",
@@ -96,7 +98,7 @@ def _measure(made: Stores, args: argparse.Namespace, run: str) -> Figures:
         sys.exit(f"ingest: STOPPED, {sent} events became {rows} rows, {distinct} distinct")
     say(f"{run}: waiting for the engine's merges")
     counted = cpu_ns(made.clickhouse.process.pid)
-    wait_until(lambda: not _merging(made), deadline_s=_MERGES_DEADLINE_S, every_s=0.5)
+    wait_until(lambda: not _merging(made), deadline_s=_QUIET_DEADLINE_S, every_s=0.5)
     merges_us = (cpu_ns(made.clickhouse.process.pid) - counted) / 1_000 / sent
     per_event = {name: (after[name] - before[name]) / 1_000 / sent for name in after}
     return Figures(
@@ -131,6 +133,11 @@ def _cpu(made: Stores, ingestor: Ingestor) -> dict[str, int]:
 def _memory(made: Stores) -> int:
     info: Any = made.pusher.client.info("memory")
     return int(info["used_memory"])
+
+
+def _rewriting(made: Stores) -> bool:
+    info: Any = made.pusher.client.info("persistence")
+    return bool(info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"])
 
 
 def _merging(made: Stores) -> int:
