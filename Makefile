@@ -8,10 +8,10 @@ BENCH_ARGS ?=
 SOAK_ARGS ?= --minutes 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench bench-peers soak faults lock clean
+.PHONY: help run demo test check bench bench-ingest bench-peers soak faults lock clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-13s %s\n", $$1, $$2}'
 
 run: $(VENV)/local.installed ## start Redis, ClickHouse, gateway and ingestor here; Ctrl-C stops them
 	@$(BIN)/python -m deploy.local $(STACK_ARGS)
@@ -31,6 +31,9 @@ check: $(VENV)/dev.installed ## lint, format, types, package boundaries, manifes
 
 bench: $(VENV)/dev.installed ## measure what a request costs, side by side in one run
 	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+bench-ingest: $(VENV)/dev.installed ## measure what it costs to bring a full stream into ClickHouse
+	@$(BIN)/python -m tests.bench.ingest $(BENCH_ARGS)
 
 bench-peers: $(VENV)/dev.installed ## install LiteLLM and Portkey into .peers, so that bench measures them too
 	@$(BIN)/python -m tests.bench.install_peers

@@ -1,10 +1,11 @@
 """Stream in, priced rows out; from the stream on nothing is lost and nothing is stored twice.
 
 Reading order is the way of an event: `worker` (the whole way in one file), `reader` (frames from the head of a
-partition), `batch` (frames to a batch with bounds), `pricing` with `pricelist`, `rows` (columns), `clickhouse`
-(insert), `ledger` (which batch is being inserted, what is done), `lease` (who owns a partition). `deadletter` keeps
-what cannot be stored. Around it: `app` (puts the parts together), `migrate` (tables and views), `redis_link` (the Redis
-client), `probes`, `settings`, `faults`.
+partition), `batch` (frames to a batch with bounds), `rows` (a batch to one block) with `fields` (events turned on
+their side), `costs` (what they cost together), `pricing` and `pricelist` (what one costs) and `native` (the block's
+bytes), `clickhouse` (insert), `ledger` (which batch is being inserted, what is done), `lease` (who owns a partition).
+`deadletter` keeps what cannot be stored. Around it: `app` (puts the parts together), `migrate` (tables and views),
+`redis_link` (the Redis client), `probes`, `settings`, `faults`.
 
 The guarantee: the bounds of a batch are on record before its insert. After a crash, a lost answer or a change of
 owner the same stream entries make the same rows under the same deduplication token, which ClickHouse stores once.

@@ -119,7 +119,6 @@ async def _reach(address: ClickHouseAddress, health: Health, stopping: asyncio.E
         try:
             clickhouse = await ClickHouse.connect(address)
             await clickhouse.check_schema()
-            await clickhouse.prepare()
         except (ClickHouseFault, SchemaFault) as fault:
             # Missing tables are waited for: a cluster starts the migration and the workers in any order.
             if isinstance(fault, ClickHouseFault) and fault.action is Action.STOP:

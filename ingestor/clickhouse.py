@@ -1,32 +1,27 @@
 """ClickHouse over HTTP, and the one place where its driver's exceptions become ours.
 
-In: columns and a token. Out: stored rows, or a ClickHouseFault that says what to do. Never retries by itself.
+In: blocks and tokens. Out: stored rows, or a ClickHouseFault that says what to do. Never retries by itself.
 """
 
-import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 from aiohttp import ClientError
-from clickhouse_connect.datatypes.registry import get_from_name
-from clickhouse_connect.driver import create_async_client, options
+from clickhouse_connect.driver import create_async_client
 from clickhouse_connect.driver.asyncclient import AsyncClient
-from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
-from clickhouse_connect.driver.insert import InsertContext
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ingestor.faults import SCHEMA_CODES, Action, ClickHouseFault, SchemaFault, action_of
 from ingestor.rows import COLUMNS
 from ingestor.settings import ClickHouseAddress
-
-# The driver looks for these at the first insert; where they happen to be installed, that takes seconds and 60 MB.
-options.np = options.pd = options.pd_time_test = options.arrow = options.pl = None
 
 TABLE: Final = "requests"
 CONNECT_TIMEOUT_S: Final = 10
 ANSWER_TIMEOUT_S: Final = 120
 _RANGES_PER_QUERY: Final = 1_000
 """About 90 bytes each; ClickHouse refuses queries of more than 256 KiB (code 62)."""
+_PIECE_BYTES: Final = 256 * 1024
 _MIGRATE_HINT: Final = "run: python -m ingestor migrate"
 _INSERT_SETTINGS: Final = {
     # Sent with every insert, as servers differ in their defaults from release to release.
@@ -73,18 +68,18 @@ class ClickHouse:
             )
         return cls(client, address)
 
-    async def insert(self, token: str, partition: int, columns: Sequence[Sequence[Any]]) -> None:
-        """Store the columns (those of `rows.COLUMNS`) as one block. Raises ClickHouseFault, SchemaFault.
+    async def insert(self, token: str, partition: int, block: bytes) -> None:
+        """Store a block in Native format of the columns `rows.COLUMNS`. Raises ClickHouseFault, SchemaFault.
 
         A second insert under the same token stores nothing, whatever it holds.
         """
         with _translated(self._address):
-            await self._client.insert(
+            await self._client.raw_insert(
                 TABLE,
-                columns,
-                column_names=[column.name for column in COLUMNS],
-                column_type_names=[column.wire_kind for column in COLUMNS],
-                column_oriented=True,
+                [column.name for column in COLUMNS],
+                # In pieces it goes out as it is; the driver would copy bytes behind the statement, in the event loop.
+                _pieces(block),
+                fmt="Native",
                 settings={
                     **_INSERT_SETTINGS,
                     "insert_deduplication_token": token,
@@ -122,10 +117,6 @@ class ClickHouse:
             if kind != column.kind:
                 raise SchemaFault(f"{self._address.shown}: {TABLE}.{column.name} is {kind}, expected {column.kind}")
 
-    async def prepare(self) -> None:
-        """Get ready for inserts, before a lease runs."""
-        await asyncio.to_thread(_load_driver)
-
     async def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Rows of a query, `parameters` bound by the server. Raises ClickHouseFault, SchemaFault."""
         with _translated(self._address):
@@ -146,19 +137,16 @@ def log_comment(partition: int) -> str:
     return f"lectr-ingestor-{partition}"
 
 
-def _load_driver() -> None:
-    # The driver looks for pandas when it is first given data. Where that is installed, loading it takes seconds, and
-    # in the event loop at the first insert they would cost the lease.
-    InsertContext("t", ["c"], [get_from_name("UInt8")], [[0]], column_oriented=True)
+async def _pieces(block: bytes) -> AsyncIterator[bytes]:
+    view = memoryview(block)
+    for start in range(0, len(block), _PIECE_BYTES):
+        yield view[start : start + _PIECE_BYTES]  # type: ignore[misc] # HTTP takes any buffer
 
 
 @contextmanager
 def _translated(address: ClickHouseAddress) -> Iterator[None]:
     try:
         yield
-    except DataError as error:
-        # Raised by the driver before anything is sent: the content does not fit the columns.
-        raise ClickHouseFault(f"{address.shown}: {error}", action=Action.SPLIT, code=error.code) from error
     except ClickHouseError as error:
         code: int | None = getattr(error, "code", None)
         if code in SCHEMA_CODES:

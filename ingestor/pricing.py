@@ -53,9 +53,10 @@ class Cost(msgspec.Struct, frozen=True, gc=False):
 NOT_BILLED: Final = Cost(Decimal(0), "not_billed")
 _NO_USAGE: Final = Cost(None, unpriced_reason="no_usage")
 _OUT_OF_RANGE: Final = Cost(None, unpriced_reason="usage_out_of_range")
-_NO_MODEL: Final = Cost(None, unpriced_reason="model_missing")
+_NO_MODEL: Final = Unlisted("model_missing")
 _UNPRICED: Final = {
-    reason: Cost(None, unpriced_reason=reason) for reason in ("provider_unknown", "model_unknown", "tier_unknown")
+    reason: Cost(None, unpriced_reason=reason)
+    for reason in ("model_missing", "provider_unknown", "model_unknown", "tier_unknown")
 }
 UNPRICED_REASONS: Final = frozenset(
     {
@@ -81,26 +82,27 @@ class Pricer:
         """The cost of one request."""
         if event.usage_source == "absent":
             return self._price_without_usage(event)
-        model = _priced_model(event)
-        if not model:
-            return _NO_MODEL
-        card = self._card(event, model)
+        card = self._card_of(event)
         if isinstance(card, Unlisted):
             return _UNPRICED[card.reason]
         return cost_of(card, event.usage)
 
-    def _card(self, event: Event, model: str) -> RateCard | Unlisted:
-        ts_ms = min(max(event.ts_ms, _MIN_TS_MS), _MAX_TS_MS)
-        return self._prices.card(event.provider, model, ts_ms, event.service_tier)
+    def card(self, provider: str, model: str, ts_ms: int, service_tier: str) -> RateCard | Unlisted:
+        """What a model costs at a moment, or why nobody knows."""
+        if not model:
+            return _NO_MODEL
+        return self._prices.card(provider, model, min(max(ts_ms, _MIN_TS_MS), _MAX_TS_MS), service_tier)
+
+    def _card_of(self, event: Event) -> RateCard | Unlisted:
+        model = priced_model(event.provider, event.model_actual, event.model_requested)
+        return self.card(event.provider, model, event.ts_ms, event.service_tier)
 
     def _price_without_usage(self, event: Event) -> Cost:
         if _not_billed(event):
             return NOT_BILLED
-        model = _priced_model(event)
-        if model:
-            card = self._card(event, model)
-            if isinstance(card, RateCard) and card.free:
-                return Cost(Decimal(0), "free_model", card.price_id)
+        card = self._card_of(event)
+        if isinstance(card, RateCard) and card.free:
+            return Cost(Decimal(0), "free_model", card.price_id)
         return _NO_USAGE
 
 
@@ -157,11 +159,12 @@ def _other_units(card: RateCard, seconds: float, searches: int) -> Decimal:
     return _MONEY.add(_MONEY.add(by_time, by_search), by_request)
 
 
-def _priced_model(event: Event) -> str:
+def priced_model(provider: str, actual: str, requested: str) -> str:
+    """The name that the cost follows; empty when there is none."""
     # An Azure deployment's name is free text and says nothing about the model behind it.
-    if event.provider == "azure":
-        return event.model_actual
-    return event.model_actual or event.model_requested
+    if provider == "azure":
+        return actual
+    return actual or requested
 
 
 def _not_billed(event: Event) -> bool:

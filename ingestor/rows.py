@@ -1,24 +1,30 @@
-"""A batch and its costs to the columns of `requests`. Pure.
+"""A batch to one block of rows of `requests`, ready to be sent. Pure.
 
-In: segments of events, one Cost per event in the same order. Out: one list per column, in the order of COLUMNS.
-Values that a column cannot hold are brought to its nearest bound and the row is marked `value_clamped`: a broken
-number must not cost the row, let alone its neighbours. Depends on the events alone, so a replay gives the same rows.
+In: segments of events, and what prices them. Out: a Block in ClickHouse's Native format, its columns in the order of
+COLUMNS. Values that a column cannot hold are brought to its nearest bound and the row is marked `value_clamped`: a
+broken number must not cost the row, let alone its neighbours. Depends on the events alone, so a replay gives the same
+rows.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import chain
-from typing import Any, Final, NamedTuple
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
 
 from ingestor.batch import Segment
+from ingestor.costs import Costs, Outcome
+from ingestor.fields import TOKEN_KINDS, Fields, chunks, fields_of, sums_of
+from ingestor.native import Codes, Flags, Lists, Nullable, Numbers, Repeated, Sendable, Strings, Wide, block
 from ingestor.pricelist import PRICE_VERSION
-from ingestor.pricing import Cost
-from shared.event import Event
+from ingestor.pricing import Pricer
 
 CLAMPED: Final = "value_clamped"
 _U16: Final = 2**16 - 1
 _U32: Final = 2**32 - 1
 _U64: Final = 2**64 - 1
+_TYPECODES: Final = {_U16: "H", _U32: "I", _U64: "Q"}
 _MIN_TS_MS: Final = 1_577_836_800_000  # 2020-01-01, before the product
 _MAX_TS_MS: Final = 4_102_444_800_000  # 2100-01-01; a broken clock must not make partitions without end
 _MAX_SECONDS: Final = 1e12
@@ -33,23 +39,11 @@ class Column(NamedTuple):
 
     @property
     def wire_kind(self) -> str:
-        """The type it is sent as: the server builds dictionaries of repeated text itself, at a fraction of the cost."""
-        return self.kind.replace(_LOW, "String")
+        """The type it is sent as. Text that repeats goes with a dictionary, whichever way the table keeps it."""
+        return _LOW if self.kind == "String" and self.name != _UNIQUE else self.kind
 
 
-_TOKEN_FIELDS: Final = (
-    "input_uncached_tokens",
-    "input_cache_read_tokens",
-    "input_cache_write_5m_tokens",
-    "input_cache_write_1h_tokens",
-    "input_cache_write_other_tokens",
-    "input_audio_tokens",
-    "input_image_tokens",
-    "output_text_tokens",
-    "output_reasoning_tokens",
-    "output_audio_tokens",
-    "output_image_tokens",
-)
+_UNIQUE: Final = "provider_request_id"
 
 # Event fields that are stored as they are, by column type.
 _TEXT: Final = {
@@ -82,13 +76,20 @@ _INTEGERS: Final = {
     "max_tokens": ("UInt32", _U32),
 }
 _DURATIONS: Final = ("latency", "ttfb", "ttft", "overhead")
+_HIGHEST: Final = {
+    **{name: high for name, (_, high) in _INTEGERS.items()},
+    **dict.fromkeys((*TOKEN_KINDS, "web_search_requests"), _U32),
+}
+"""Integer columns that are filled from one field, with the largest value that they hold."""
+
+_UNSUMMED: Final = (*_INTEGERS, "web_search_requests")
 
 COLUMNS: Final = (
     Column("ts", "DateTime64(3, 'UTC')"),
     *(Column(name, kind) for name, kind in _TEXT.items()),
     *(Column(name, "Bool") for name in _FLAGS),
     *(Column(name, kind) for name, (kind, _) in _INTEGERS.items()),
-    *(Column(name, "UInt32") for name in _TOKEN_FIELDS),
+    *(Column(name, "UInt32") for name in TOKEN_KINDS),
     Column("web_search_requests", "UInt32"),
     Column("input_audio_seconds", "Float64"),
     Column("input_tokens", "UInt64"),
@@ -108,78 +109,146 @@ COLUMNS: Final = (
 """What an insert fills in; the table may have more columns, with defaults."""
 
 
-def to_columns(segments: Sequence[Segment], costs: Sequence[Cost]) -> list[Sequence[Any]]:
-    """One sequence per column of COLUMNS. `costs[i]` belongs to the i-th event of the segments in order."""
-    events = list(chain.from_iterable(segment.events for segment in segments))
-    usages = [event.usage for event in events]
-    clamped: set[int] = set()
+class Block(msgspec.Struct, frozen=True):
+    """What one insert sends, and what is worth counting about it."""
 
-    def bounded(values: list[int], low: int, high: int) -> list[int]:
-        return _bounded(values, low, high, clamped)
-
-    tokens = [bounded([getattr(usage, name) for usage in usages], 0, _U32) for name in _TOKEN_FIELDS]
-    inputs = sum(name.startswith("input_") for name in _TOKEN_FIELDS)
-    columns: list[Sequence[Any]] = [
-        bounded([event.ts_ms for event in events], _MIN_TS_MS, _MAX_TS_MS),
-        *([getattr(event, name) for event in events] for name in _TEXT),
-        *([getattr(event, name) for event in events] for name in _FLAGS),
-        *(bounded([getattr(event, name) for event in events], 0, high) for name, (_, high) in _INTEGERS.items()),
-        *tokens,
-        bounded([usage.web_search_requests for usage in usages], 0, _U32),
-        _seconds([usage.input_audio_seconds for usage in usages], clamped),
-        [sum(counts) for counts in zip(*tokens[:inputs], strict=True)],
-        [sum(counts) for counts in zip(*tokens[inputs:], strict=True)],
-        *(_milliseconds([getattr(event, f"{name}_us") for event in events]) for name in _DURATIONS),
-        [stall if (stall := event.client_stall_us / 1_000) > 0 else 0.0 for event in events],
-        [cost.dollars for cost in costs],
-        [cost.source for cost in costs],
-        [cost.price_id for cost in costs],
-        [PRICE_VERSION if cost.price_id else "" for cost in costs],
-        [cost.unpriced_reason for cost in costs],
-        *_identity(segments),
-    ]
-    columns.append(_marks(events, clamped))
-    return columns
+    data: bytes
+    rows: int
+    clamped: int
+    """Rows with a value that was brought to a bound."""
+    unpriced: dict[str, int]
+    """Rows without a cost, by reason."""
 
 
-def clamped_rows(columns: Sequence[Sequence[Any]]) -> int:
-    """How many rows hold a value that was brought to a bound."""
-    return sum(CLAMPED in marks for marks in columns[-1]) if columns else 0
-
-
-def _identity(segments: Sequence[Segment]) -> tuple[list[str], list[int], list[int]]:
-    gateways: list[str] = []
-    boots: list[int] = []
-    seqs: list[int] = []
+def to_block(segments: Sequence[Segment], pricer: Pricer) -> Block:
+    """The rows of all segments in order. Takes about 4 seconds of CPU for a million events."""
+    rows = _Rows(pricer)
+    for events in chunks(segment.events for segment in segments):
+        rows.add(fields_of(events))
     for segment in segments:
-        gateways.extend([segment.gateway] * len(segment.events))
-        boots.extend([segment.source] * len(segment.events))
-        seqs.extend(event.seq for event in segment.events)
-    return gateways, boots, seqs
+        rows.identify(segment)
+    return rows.block()
 
 
-def _bounded(values: list[int], low: int, high: int, clamped: set[int]) -> list[int]:
-    if not values or (min(values) >= low and max(values) <= high):
+class _Rows:
+    """The columns while they grow."""
+
+    def __init__(self, pricer: Pricer) -> None:
+        self._costs = Costs(pricer)
+        self._rows = self._clamped = 0
+        self._texts = {name: Repeated() for name in _TEXT if name != _UNIQUE}
+        self._ids = Strings()
+        self._flags = {name: Flags() for name in _FLAGS}
+        self._integers = {name: Numbers(_TYPECODES[high]) for name, high in _HIGHEST.items()}
+        self._ts = Numbers("q")
+        self._seconds = Numbers("d")
+        self._inputs, self._outputs = Numbers("Q"), Numbers("Q")
+        self._durations = {name: Numbers("f") for name in _DURATIONS}
+        self._absent = {name: Nullable(values) for name, values in self._durations.items()}
+        self._stall = Numbers("f")
+        self._cost = Wide()
+        self._outcomes: Codes[Outcome] = Codes()
+        self._gateway = Repeated()
+        self._boot, self._seq = Numbers("Q"), Numbers("Q")
+        self._marks = Lists()
+
+    def add(self, fields: Fields) -> None:
+        columns = fields.columns
+        wrong: set[int] = set()
+        for name, texts in self._texts.items():
+            texts.add(columns[name])
+        self._ids.add(columns[_UNIQUE])
+        for name, flags in self._flags.items():
+            flags.add(columns[name])
+        self._ts.add(_bounded(columns["ts_ms"], _MIN_TS_MS, _MAX_TS_MS, wrong))
+        for name in _UNSUMMED:
+            self._put(name, columns[name], wrong)
+        tokens = [self._put(name, counts, wrong) for name, counts in zip(TOKEN_KINDS, fields.tokens, strict=True)]
+        sums = sums_of(tokens)
+        self._inputs.add(sums.inputs)
+        self._outputs.add(sums.outputs)
+        self._seconds.add(_seconds(columns["input_audio_seconds"], wrong))
+        for name, durations in self._durations.items():
+            values: list[int] = columns[f"{name}_us"]
+            durations.add([value / 1_000 if value > 0 else 0.0 for value in values])
+            self._absent[name].mark(bytes([value < 0 for value in values]) if min(values) < 0 else bytes(len(values)))
+        self._stall.add([value / 1_000 if value > 0 else 0.0 for value in columns["client_stall_us"]])
+        self._seq.add(columns["seq"])
+        amounts, outcomes = self._costs.price(fields, sums, wrong)
+        self._cost.add(amounts)
+        self._outcomes.add(outcomes)
+        self._marks.add(_marks(columns["marks"], wrong))
+        self._rows += len(fields.events)
+        self._clamped += len(wrong)
+
+    def identify(self, segment: Segment) -> None:
+        self._gateway.add([segment.gateway] * len(segment.events))
+        self._boot.repeat(segment.source, len(segment.events))
+
+    def _put(self, name: str, values: list[int], wrong: set[int]) -> list[int]:
+        """Add what the column can hold, and return that."""
+        if not any(values):
+            self._integers[name].repeat(0, len(values))
+            return values
+        try:
+            self._integers[name].add(values)
+        except OverflowError:
+            values = _bounded(values, 0, _HIGHEST[name], wrong)
+            self._integers[name].add(values)
         return values
-    clamped.update(row for row, value in enumerate(values) if not low <= value <= high)
+
+    def block(self) -> Block:
+        outcomes = self._outcomes
+        cost = Nullable(self._cost)
+        cost.mark(outcomes.each(lambda outcome: bool(outcome.unpriced_reason)))
+        columns: dict[str, Sendable] = {
+            "ts": self._ts,
+            **self._texts,
+            _UNIQUE: self._ids,
+            **self._flags,
+            **self._integers,
+            "input_audio_seconds": self._seconds,
+            "input_tokens": self._inputs,
+            "output_tokens": self._outputs,
+            **{f"{name}_ms": column for name, column in self._absent.items()},
+            "client_stall_ms": self._stall,
+            "cost": cost,
+            "cost_source": outcomes.named(lambda outcome: outcome.source),
+            "price_id": outcomes.named(lambda outcome: outcome.price_id),
+            "price_version": outcomes.named(lambda outcome: PRICE_VERSION if outcome.price_id else ""),
+            "unpriced_reason": outcomes.named(lambda outcome: outcome.unpriced_reason),
+            "gateway": self._gateway,
+            "gateway_boot": self._boot,
+            "gateway_seq": self._seq,
+            "marks": self._marks,
+        }
+        unpriced: Counter[str] = Counter()
+        for outcome, rows in outcomes.counts().items():
+            if outcome.unpriced_reason:
+                unpriced[outcome.unpriced_reason] += rows
+        data = block(self._rows, [(column.name, column.wire_kind, columns[column.name]) for column in COLUMNS])
+        return Block(data, self._rows, self._clamped, unpriced)
+
+
+def _bounded(values: list[int], low: int, high: int, wrong: set[int]) -> list[int]:
+    if min(values) >= low and max(values) <= high:
+        return values
+    wrong.update(row for row, value in enumerate(values) if not low <= value <= high)
     return [min(max(value, low), high) for value in values]
 
 
-def _seconds(values: list[float], clamped: set[int]) -> list[float]:
-    usable: Callable[[float], bool] = lambda value: math.isfinite(value) and 0 <= value <= _MAX_SECONDS  # noqa: E731
-    wrong = [row for row, value in enumerate(values) if not usable(value)]
-    clamped.update(wrong)
-    for row in wrong:
-        values[row] = 0.0
-    return values
+def _seconds(values: list[float], wrong: set[int]) -> list[float]:
+    if not any(values):
+        return values
+    unusable = [row for row, value in enumerate(values) if not (math.isfinite(value) and 0 <= value <= _MAX_SECONDS)]
+    wrong.update(unusable)
+    usable = list(values)
+    for row in unusable:
+        usable[row] = 0.0
+    return usable
 
 
-def _milliseconds(values: list[int]) -> list[float | None]:
-    return [value / 1_000 if value >= 0 else None for value in values]
-
-
-def _marks(events: list[Event], clamped: set[int]) -> list[tuple[str, ...]]:
-    marks = [event.marks for event in events]
-    for row in clamped:
-        marks[row] = (*marks[row], CLAMPED)
-    return marks
+def _marks(marks: list[tuple[str, ...]], wrong: set[int]) -> list[tuple[str, ...]]:
+    if not wrong:
+        return marks
+    return [(*names, CLAMPED) if row in wrong else names for row, names in enumerate(marks)]

@@ -7,8 +7,7 @@ another ingestor, finds either a recorded batch and repeats it, or none and read
 
 import asyncio
 import time
-from collections import Counter
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -31,11 +30,11 @@ from ingestor.ledger import Ledger, Trust
 from ingestor.marks import Marks
 from ingestor.members import Members
 from ingestor.presence import stored_marks
-from ingestor.pricing import Cost, Pricer
+from ingestor.pricing import Pricer
 from ingestor.probes import OWNER, STANDBY, Health
 from ingestor.reader import Limits, Reader
 from ingestor.recovery import Recovery, rebuilt
-from ingestor.rows import clamped_rows, to_columns
+from ingestor.rows import Block, to_block
 from shared import counters
 from shared.logs import get_log
 from shared.stream import Partition
@@ -187,16 +186,16 @@ class Worker:
 
     async def _insert(self, batch: Batch) -> None:
         """Store a batch's rows, and nothing else."""
-        _, columns = await asyncio.to_thread(_price, self._parts.pricer, batch)
-        await self._parts.clickhouse.insert(batch.bounds.token, self._partition.index, columns)
+        block = await asyncio.to_thread(to_block, batch.segments, self._parts.pricer)
+        await self._parts.clickhouse.insert(batch.bounds.token, self._partition.index, block.data)
 
     async def _store(self, lease: Lease, batch: Batch, entries: list[Entry]) -> None:
-        costs, columns = await asyncio.to_thread(_price, self._parts.pricer, batch)
+        block = await asyncio.to_thread(to_block, batch.segments, self._parts.pricer)
         if batch.bounds.rows:
             lease.check()
             started_s = time.monotonic()
             try:
-                await self._parts.clickhouse.insert(batch.bounds.token, self._partition.index, columns)
+                await self._parts.clickhouse.insert(batch.bounds.token, self._partition.index, block.data)
             except ClickHouseFault as fault:
                 await self._refused(lease, batch, entries, fault)
                 return
@@ -207,7 +206,7 @@ class Worker:
         self._parts.dead_letters.limit.stored(len(entries))
         counters.last_progress_unix_s.set_to_current_time()
         self._max_entries = min(self._max_entries * 2, _ANY_ENTRIES)
-        _count(batch, costs, clamped_rows(columns))
+        _count(batch, block)
 
     async def _refused(self, lease: Lease, batch: Batch, entries: list[Entry], fault: ClickHouseFault) -> None:
         """Cut the batch, bury its only entry, or let the fault go on to be waited out."""
@@ -261,11 +260,6 @@ class Worker:
             return
 
 
-def _price(pricer: Pricer, batch: Batch) -> tuple[list[Cost], list[Any]]:
-    costs = [pricer.price(event) for segment in batch.segments for event in segment.events]
-    return costs, to_columns(batch.segments, costs) if costs else []
-
-
 def _ranges(batch: Batch) -> list[tuple[int, int, int]]:
     """The batch's (source, first seq, end seq), runs that follow each other as one."""
     ranges: list[tuple[int, int, int]] = []
@@ -278,10 +272,10 @@ def _ranges(batch: Batch) -> list[tuple[int, int, int]]:
     return ranges
 
 
-def _count(batch: Batch, costs: list[Cost], clamped: int) -> None:
+def _count(batch: Batch, block: Block) -> None:
     counters.batches.inc()
     counters.events_stored.inc(batch.bounds.rows)
     counters.events_repeated.inc(batch.repeated)
-    counters.events_clamped.inc(clamped)
-    for reason, count in Counter(cost.unpriced_reason for cost in costs if cost.dollars is None).items():
+    counters.events_clamped.inc(block.clamped)
+    for reason, count in block.unpriced.items():
         counters.events_unpriced.labels(reason).inc(count)

@@ -107,15 +107,11 @@ def decode_frame(data: bytes) -> Frame:
     `inconsistent` when the events' numbers do not rise from where the frame says.
     """
     try:
-        version = _version_decoder.decode(data).version
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FrameFault("undecodable", str(error)) from None
-    if version != FRAME_VERSION:
-        raise FrameFault("version", f"frame version {version}, this release reads {FRAME_VERSION}")
-    try:
         frame = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        _check_version(_version_of(data))
         raise FrameFault("undecodable", str(error)) from None
+    _check_version(frame.version)
     seqs = frame.seqs
     # A hole is an event that somebody took out: no reason to refuse the others.
     if seqs != list(range(frame.first_seq, frame.first_seq + len(seqs))) and (
@@ -136,6 +132,19 @@ def decode_boot_end(data: bytes) -> BootEnd:
         return _end_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameFault("undecodable", str(error)) from None
+
+
+def _version_of(data: bytes) -> int:
+    # Its own look, as all that is known of other versions is that this comes first.
+    try:
+        return _version_decoder.decode(data).version
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FrameFault("undecodable", str(error)) from None
+
+
+def _check_version(version: int) -> None:
+    if version != FRAME_VERSION:
+        raise FrameFault("version", f"frame version {version}, this release reads {FRAME_VERSION}")
 
 
 class Partition(msgspec.Struct, frozen=True):
