@@ -224,7 +224,12 @@ class Stack:
 
     async def _ingestor(self) -> None:
         started = time.monotonic()
-        settings = {**self._store_settings(), "LECTR_OPS_LISTEN": f"127.0.0.1:{self.ports.ingestor_ops}"}
+        settings = {
+            **self._store_settings(),
+            "LECTR_OPS_LISTEN": f"127.0.0.1:{self.ports.ingestor_ops}",
+            # Each start is a restart of Redis, after which an ingestor waits for as long as another could have owned.
+            "LECTR_LEASE_MS": self.environ.get("LECTR_LEASE_MS", "3000"),
+        }
         command = [sys.executable, "-m", "ingestor"]
         patience_s = _drain_s(self.environ.get("LECTR_DRAIN_TIMEOUT_S", ""))
         child = await self._start("ingestor", command, self.ports.ingestor_ops, settings, patience_s)
