@@ -8,4 +8,4 @@ end
 local accepted = redis.call('HGET', KEYS[1], ARGV[1])
 -- The marks of what is stored begin with the number below which nothing is missing.
 local stored = string.match(redis.call('HGET', KEYS[2], ARGV[1]) or '-1', '^-?%d+')
-return {tonumber(accepted or '-1'), tonumber(stored), redis.call('HEXISTS', KEYS[4], ARGV[1])}
+return {tonumber(accepted or '-1'), tonumber(stored), (redis.call('HGET', KEYS[4], ARGV[1]) or '0') ~= '0' and 1 or 0}

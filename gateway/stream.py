@@ -75,7 +75,7 @@ class Stream:
         partition = _partition(backlog)
         numbers = (backlog.source, backlog.floor, backlog.shipped_seq, end.events)
         args = [*(b"%d" % number for number in numbers), encode_boot_end(end)]
-        return int(await self._end(keys=[partition.stream, partition.accepted], args=args))
+        return int(await self._end(keys=[partition.stream, partition.accepted, partition.ended], args=args))
 
     async def unsafe_settings(self) -> list[str]:
         """What is wrong with Redis' settings, in sentences; nothing if it does not tell."""

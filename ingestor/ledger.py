@@ -35,6 +35,8 @@ class Trust(StrEnum):
     """They were written under another one: Redis restarted or failed over since, and may have forgotten some."""
     ENTRIES_MISSING = "entries_missing"
     """The stream no longer holds what the record of a batch names."""
+    UNREADABLE = "unreadable"
+    """The record of a batch is none: somebody else wrote it."""
 
 
 class State(msgspec.Struct, frozen=True):
@@ -55,27 +57,30 @@ class Ledger:
         )
 
     async def state(self, partition: Partition) -> State:
-        """What is going on. Raises RedisFault, PendingMismatch if the record is unreadable."""
+        """What is going on. Raises RedisFault."""
         with translated():
             record, trust = await self._look(keys=[partition.pending, partition.done])
         if record is None:
             return State(None, Trust(trust.decode("ascii")))
         try:
             return State(_decoder.decode(record), Trust(trust.decode("ascii")))
-        except msgspec.DecodeError as error:
-            raise PendingMismatch(f"{partition.pending} is not a record of a batch: {error}") from None
+        except msgspec.DecodeError:
+            return State(None, Trust.UNREADABLE)
 
     async def marks(self, partition: Partition, sources: Sequence[int]) -> dict[int, Marks]:
-        """What is taken care of, of the sources that are known here. Raises RedisFault."""
+        """What is taken care of, of the sources known here. Raises RedisFault, PendingMismatch if it is unreadable."""
         if not sources:
             return {}
         with translated():
             found: list[Any] = await self._client.hmget(partition.done, [str(source) for source in sources])
-        return {
-            source: Marks.parse(text.decode("ascii"))
-            for source, text in zip(sources, found, strict=True)
-            if text is not None
-        }
+        try:
+            return {
+                source: Marks.parse(text.decode("ascii"))
+                for source, text in zip(sources, found, strict=True)
+                if text is not None
+            }
+        except ValueError as error:
+            raise PendingMismatch(f"{partition.done} holds what is no mark: {error}") from None
 
     async def sources(self, partition: Partition) -> list[int]:
         """Every source of which something was accepted. Raises RedisFault."""
@@ -132,7 +137,14 @@ class Ledger:
     async def reconcile(self, lease: Lease) -> int:
         """Expect again what has vanished from an empty stream; how many numbers that are. Raises RedisFault."""
         partition = lease.partition
-        keys = [partition.lease, partition.pending, partition.stream, partition.accepted, partition.done]
+        keys = (
+            partition.lease,
+            partition.pending,
+            partition.stream,
+            partition.accepted,
+            partition.done,
+            partition.ended,
+        )
         with translated():
             return int(await self._reconcile(keys=keys, args=[lease.owner]))
 

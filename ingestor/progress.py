@@ -32,7 +32,7 @@ class Census(msgspec.Struct, frozen=True):
     fresh: dict[int, int]
     """When the last stored request ended, as long as none before it was missing."""
     ended: dict[int, int]
-    """When the end of a source was stored."""
+    """When the end of a source was stored; 0 while its record is on the stream."""
     waiting_frames: int
     first_frame_ms: int
     """When Redis took the oldest frame that waits; 0 if none does."""
@@ -53,7 +53,7 @@ class Census(msgspec.Struct, frozen=True):
 
     def long_ended(self, before_ms: int) -> list[int]:
         """Sources that ended before: nobody asks for them any more."""
-        return [source for source, ended_ms in self.ended.items() if ended_ms < before_ms]
+        return [source for source, ended_ms in self.ended.items() if 0 < ended_ms < before_ms]
 
     def _bound_ms(self, source: int) -> int:
         seen = self.seen.get(source)

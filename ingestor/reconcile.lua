@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Frames that were accepted and are neither stored nor in the stream have vanished: expect them again from their sources.
--- KEYS: lease, pending, frames, accepted, done. ARGV: owner. Answers how many numbers, and changes nothing while
--- there is work to do.
+-- KEYS: lease, pending, frames, accepted, done, ended. ARGV: owner. Answers how many numbers, and changes nothing
+-- while there is work to do.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 or redis.call('XLEN', KEYS[3]) > 0 then
   return 0
 end
@@ -13,6 +13,8 @@ for i = 1, #accepted, 2 do
   local missing = tonumber(accepted[i + 1]) - tonumber(stored)
   if missing > 0 then
     redis.call('HSET', KEYS[4], accepted[i], stored)
+    -- The record of its end was dropped with what was missing before it.
+    redis.call('HDEL', KEYS[6], accepted[i])
     vanished = vanished + missing
   end
 end

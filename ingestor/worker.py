@@ -124,14 +124,12 @@ class Worker:
         state = await self._parts.ledger.state(self._partition)
         if state.trust is not Trust.THIS_RUN:
             await self._parts.recovery.run(lease, state.trust, state.pending, self._insert)
-        elif state.pending:
-            try:
-                await self._repeat(lease, state.pending)
-            except PendingMismatch as gone:
-                self._log.error("entries of a batch are gone", detail=str(gone))
-                await self._parts.recovery.run(lease, Trust.ENTRIES_MISSING, state.pending, self._insert)
         else:
-            await self._next(lease)
+            try:
+                await (self._repeat(lease, state.pending) if state.pending else self._next(lease))
+            except PendingMismatch as gone:
+                self._log.error("what Redis holds does not fit together", detail=str(gone))
+                await self._parts.recovery.run(lease, Trust.ENTRIES_MISSING, state.pending, self._insert)
         counters.stream_entries.labels(self._partition.index).set(await self._parts.ledger.waiting(self._partition))
         self._recovered()
 

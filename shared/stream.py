@@ -182,7 +182,7 @@ class Partition(msgspec.Struct, frozen=True):
 
     @property
     def ended(self) -> str:
-        """Hash: source whose end record is in ClickHouse -> when it was stored, Unix ms."""
+        """Hash: source that ended -> when the record of it was stored, Unix ms; 0 while that is on the stream."""
         return self._key("ended")
 
     @property

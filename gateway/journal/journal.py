@@ -9,6 +9,7 @@ full is no reason to drop: events then go to memory of a bounded size, where a k
 """
 
 import asyncio
+import itertools
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +57,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._sync_interval_s = sync_interval_ms / 1_000
         self._spare: Path | None = None
+        self._spares = itertools.count()
         self._disk_tried_s = -_RETRY_S
         self.full = False
         """Whether events are dropped because there is no room."""
@@ -131,9 +133,12 @@ class Journal:
             segment.remove()
             return False
         self.full = False
+        self._go_on_in(segment)
+        return segment.append(seq, event)
+
+    def _go_on_in(self, segment: Segment) -> None:
         self.backlog.extend(segment)
         self._current = segment
-        return segment.append(seq, event)
 
     def _new_segment(self, first_seq: int = 0) -> Segment:
         """The spare one, one made now, or memory."""
@@ -151,9 +156,9 @@ class Journal:
         return Segment.begin(None, self.source, first_seq, self._segment_bytes)
 
     def _make_spare(self, folder: Path) -> Path | None:
-        path = folder / _SPARE
+        # Named apart: one may be needed at once while a thread still makes another.
+        path = folder / f"{_SPARE}-{next(self._spares)}"
         try:
-            path.unlink(missing_ok=True)
             allocate(path, self._segment_bytes)
         except OSError as error:
             self._disk_refused(error)
@@ -180,6 +185,9 @@ class Journal:
             if self._boot is not None and self._spare is None and may_try:
                 self._disk_tried_s = now_s
                 self._spare = await asyncio.to_thread(self._make_spare, self._boot.folder)
+                if self._spare is not None and self._current.path is None:
+                    # The disk is there again: what comes now is safe at once.
+                    self._go_on_in(self._new_segment(self.next_seq))
             if self._sync_interval_s and now_s - synced_s >= self._sync_interval_s and self.next_seq != synced_seq:
                 synced_s, synced_seq = now_s, self.next_seq
                 await asyncio.to_thread(self._sync, self._current)
