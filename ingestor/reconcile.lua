@@ -13,9 +13,14 @@ for i = 1, #accepted, 2 do
   local missing = tonumber(accepted[i + 1]) - tonumber(stored)
   if missing > 0 then
     redis.call('HSET', KEYS[4], accepted[i], stored)
-    -- The record of its end was dropped with what was missing before it.
-    redis.call('HDEL', KEYS[6], accepted[i])
     vanished = vanished + missing
+  end
+end
+-- A record of an end that is on no stream and not stored has vanished, or was dropped as something before it had.
+local ended = redis.call('HGETALL', KEYS[6])
+for i = 1, #ended, 2 do
+  if ended[i + 1] == '0' then
+    redis.call('HDEL', KEYS[6], ended[i])
   end
 end
 return vanished
