@@ -1,18 +1,41 @@
-"""What tests of the shipper share: a Redis to break, a connection that loses answers, and what arrived."""
+"""What tests of the shipper share: a gateway's journal with its shipper, a Redis to break, and what arrived there."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import pytest
 import redis
 
-from gateway.shipper import Shipper, new_source
+from gateway.journal import Backlog, Journal, new_source
+from gateway.journal.segment import allocate
+from gateway.shipper import Shipper
 from shared.environment import SecretUrl
-from shared.stream import Frame, decode_frame, encode_event, partition_of
+from shared.event import Event
+from shared.stream import (
+    MAX_FRAME_EVENTS,
+    BootEnd,
+    Partition,
+    decode_boot_end,
+    decode_frame,
+    encode_event,
+    partition_of,
+)
 from tests.ingestor_process import event
-from tests.parts import start_redis
+from tests.parts import ROOT, clean_environ, start_redis
+
+INSTANCE = "gw-test"
+SMALL_BYTES = 16 << 10
+"""A segment of about a hundred plain events."""
 
 
 class Store:
@@ -22,7 +45,6 @@ class Store:
         self._directory = directory
         self.part, self.url = start_redis(directory)
         self.client = redis.Redis.from_url(self.url)
-        self._write_before_answering()
 
     @property
     def port(self) -> int:
@@ -31,48 +53,228 @@ class Store:
     def restart(self) -> None:
         self.part.kill()
         self.part, _ = start_redis(self._directory, self.port)
-        self._write_before_answering()
 
-    def _write_before_answering(self) -> None:
-        """With everysec Redis answers before it writes whenever the disk is slow; a kill then loses what it took."""
-        with redis.Redis.from_url(self.url) as client:
-            client.config_set("appendfsync", "always")
+    def save(self) -> None:
+        """Kill it, copy what it has on disk, and start it again."""
+        self.part.kill()
+        shutil.copytree(self._directory / "appendonlydir", self._directory / "saved")
+        self.restart()
+
+    def restore(self) -> None:
+        """Kill it, and start it with the copy."""
+        self.part.kill()
+        shutil.rmtree(self._directory / "appendonlydir")
+        (self._directory / "saved").rename(self._directory / "appendonlydir")
+        self.restart()
+
+    def confirm(self, source: int, marks: object) -> None:
+        """Say that these are in ClickHouse, as an ingestor does."""
+        self.client.hset(Partition(0).done, str(source), str(marks))
+
+    def confirm_end(self, source: int) -> None:
+        """Say that the end record is in ClickHouse, as an ingestor does."""
+        self.client.hset(Partition(0).ended, str(source), "1")
 
 
-def shipper(url: str, *, capacity_bytes: int = 64 << 20, interval_ms: int = 1, partitions: int = 1) -> Shipper:
-    return Shipper(
-        SecretUrl(url),
-        source=new_source(),
-        instance="gw-test",
-        partitions=partitions,
-        interval_ms=interval_ms,
-        capacity_bytes=capacity_bytes,
-    )
+class Sender:
+    """A journal and its shipper, made and taken down as gateway/app.py does."""
+
+    def __init__(
+        self,
+        url: str,
+        state_dir: Path | None = None,
+        *,
+        interval_ms: int = 1,
+        partitions: int = 1,
+        capacity_bytes: int = 64 << 20,
+        segment_bytes: int = 1 << 20,
+    ) -> None:
+        self.journal = open_journal(
+            state_dir, partitions=partitions, capacity_bytes=capacity_bytes, segment_bytes=segment_bytes
+        )
+        directory = str(state_dir or "")
+        self.ship = Shipper(SecretUrl(url), self.journal, state_dir=directory, interval_ms=interval_ms)
+
+    @property
+    def source(self) -> int:
+        return self.journal.source
+
+    @property
+    def waiting(self) -> int:
+        return self.ship.waiting_events
+
+    @property
+    def adopted(self) -> int:
+        return self.ship.adopted_boots
+
+    def start(self) -> None:
+        self.journal.start()
+        self.ship.start()
+
+    def add(self, count: int) -> None:
+        add(self.journal, count)
+
+    async def all_shipped(self) -> None:
+        await until(lambda: not self.waiting)
+
+    async def close(self, timeout_s: float = 5.0) -> None:
+        await self.ship.close(timeout_s)
+        await self.journal.close()
+        self.journal.release()
+
+    async def die(self) -> None:
+        """What SIGKILL leaves: no task runs on, nothing is said about an end, and the kernel gives the lock back."""
+        tasks = [*self.ship._tasks, *([self.journal._tending] if self.journal._tending else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.ship._stream.close()
+        for orphan in self.ship._adopted.values():
+            orphan.boot.close()
+        self.journal.release()
 
 
-def add(to: Shipper, count: int) -> None:
-    """Add events that carry the numbers they must."""
+def open_journal(state_dir: Path | None, *, source: int | None = None, **settings: int) -> Journal:
+    """A journal whose sizes suit a test; without a state directory in memory."""
+    sizes = {"partitions": 1, "capacity_bytes": 64 << 20, "segment_bytes": SMALL_BYTES, "sync_interval_ms": 0}
+    drawn = new_source() if source is None else source
+    return Journal(str(state_dir or ""), source=drawn, instance=INSTANCE, **{**sizes, **settings})
+
+
+def leave_killed(state_dir: Path, events: int, *, source: int | None = None, begun: int = 0) -> Journal:
+    """The journal of a process that was killed after so many events."""
+    journal = open_journal(state_dir, source=source)
+    for _ in range(begun):
+        journal.begin()
+    add(journal, events)
+    journal.release()
+    return journal
+
+
+def add(to: Journal, count: int) -> None:
+    """Append events that carry the numbers they must."""
     for _ in range(count):
-        to.add(encode_event(event(to.next_seq)))
+        to.append(encode_event(event(to.next_seq)))
 
 
-def frames(url: str, of: Shipper, partitions: int = 1) -> list[Frame]:
-    """What Redis holds of a shipper, in the order of the stream; each entry agrees with the frame in it."""
-    found = []
+def read_all(backlog: Backlog) -> list[tuple[int, bytes]]:
+    """What is left to ship, read as a shipper does: numbers and events."""
+    found: list[tuple[int, bytes]] = []
+    while True:
+        if (segment := backlog.to_load()) is not None:
+            segment.load()
+        run = backlog.next_run(MAX_FRAME_EVENTS)
+        if run is not None:
+            found += enumerate(run.events, run.first_seq)
+            backlog.shipped(run)
+        elif backlog.to_load() is None:
+            return found
+
+
+class Disk:
+    """What makes files, and can refuse to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = False
+        self.asked = 0
+        monkeypatch.setattr("gateway.journal.journal.allocate", self.allocate)
+
+    def allocate(self, path: Path, size_bytes: int) -> None:
+        self.asked += 1
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        allocate(path, size_bytes)
+
+
+WRITER = """
+import os, sys
+import msgspec
+from gateway.journal import Journal
+from shared.event import Event
+from shared.stream import encode_event
+
+journal = Journal(sys.argv[1], source=int(sys.argv[2]), instance="gw-test", partitions=1, capacity_bytes=1 << 40,
+                  segment_bytes=1 << 16, sync_interval_ms=0)
+plain = Event(seq=0, ts_ms=1, org="acme", method="POST", endpoint="/v1/x", feature="f", provider="openai",
+              provider_source="model", status=200)
+while True:
+    seq = journal.next_seq
+    journal.begin()
+    journal.append(encode_event(msgspec.structs.replace(plain, seq=seq, task="x" * (seq % 300), request_bytes=seq * 7)))
+    os.write(1, b"%d\\n" % seq)
+"""
+
+
+class Writer:
+    """A process that appends as fast as it can, and prints the number of each event once that is acknowledged."""
+
+    def __init__(self, directory: Path, state_dir: Path, source: int) -> None:
+        self._output = directory / f"acknowledged-{source}"
+        command = [sys.executable, "-c", WRITER, str(state_dir), str(source)]
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=clean_environ(), stdout=output)
+
+    def acknowledged(self) -> int:
+        """How many events; a line that is not whole does not count."""
+        assert self.process.poll() in {None, -9}
+        return self._output.read_bytes().count(b"\n")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+
+class Arrived(msgspec.Struct, frozen=True):
+    """A stream entry of a source: a frame, or its end."""
+
+    floor: int
+    expected_seq: int
+    first_seq: int
+    events: list[Event]
+    end: BootEnd | None
+
+    @property
+    def bounds(self) -> tuple[int, int, int]:
+        """The fields p, a and the number behind the last event."""
+        return self.expected_seq, self.first_seq, self.first_seq + len(self.events)
+
+
+def entries(url: str, source: int, partitions: int = 1) -> list[Arrived]:
+    """What Redis holds of a source, in the order of the stream; each entry agrees with the frame in it."""
     with redis.Redis.from_url(url) as client:
-        for _, fields in client.xrange(partition_of(of.source, partitions).stream):
-            if fields[b"s"] == str(of.source).encode():
-                frame = decode_frame(fields[b"f"])
-                bounds = (frame.source, frame.first_seq, len(frame.events))
-                assert bounds == (of.source, int(fields[b"a"]), int(fields[b"n"]))
-                assert set(fields) == {b"s", b"a", b"n", b"f"}
-                assert frame.gateway == "gw-test"
-                found.append(frame)
-    return found
+        found: Any = client.xrange(partition_of(source, partitions).stream)
+    return [_arrived(source, fields) for _, fields in found if fields[b"s"] == b"%d" % source]
 
 
-def seqs(url: str, of: Shipper) -> list[int]:
-    return [item.seq for frame in frames(url, of) for item in frame.events]
+def _arrived(source: int, fields: dict[bytes, bytes]) -> Arrived:
+    floor, expected_seq, first_seq, count = (int(fields[name]) for name in (b"o", b"p", b"a", b"n"))
+    if b"e" in fields:
+        assert set(fields) == {b"s", b"o", b"p", b"a", b"n", b"e"}
+        assert count == 0
+        return Arrived(floor, expected_seq, first_seq, [], decode_boot_end(fields[b"e"]))
+    assert set(fields) == {b"s", b"o", b"p", b"a", b"n", b"f"}
+    frame = decode_frame(fields[b"f"])
+    assert (frame.source, frame.first_seq, len(frame.events), frame.gateway) == (source, first_seq, count, INSTANCE)
+    return Arrived(floor, expected_seq, first_seq, frame.events, None)
+
+
+def frames(url: str, source: int, partitions: int = 1) -> list[Arrived]:
+    return [entry for entry in entries(url, source, partitions) if entry.end is None]
+
+
+def ends(url: str, source: int) -> list[Arrived]:
+    return [entry for entry in entries(url, source) if entry.end is not None]
+
+
+def seqs(url: str, source: int) -> list[int]:
+    return [item.seq for entry in entries(url, source) for item in entry.events]
+
+
+def assert_chain(arrived: list[Arrived]) -> None:
+    """Each frame says that it follows the one before: what lies between them is of no event."""
+    for before, following in pairwise(arrived):
+        assert following.expected_seq == before.bounds[2], (before.bounds, following.bounds)
+        assert following.first_seq >= following.expected_seq
 
 
 async def until(look: Callable[[], Any], deadline_s: float = 20.0) -> None:
@@ -82,14 +284,14 @@ async def until(look: Callable[[], Any], deadline_s: float = 20.0) -> None:
             await asyncio.sleep(0.005)
 
 
-async def shipped(ship: Shipper, events: int) -> None:
+async def shipped(sender: Sender, events: int) -> None:
     """Until so many events were accepted."""
-    await until(lambda: ship.next_seq - ship.waiting_events >= events)
+    await until(lambda: sender.journal.next_seq - sender.waiting >= events)
 
 
-def order(store: Store, *command: str) -> None:
+def order(url: str, *command: str) -> None:
     """A Redis command on a connection of its own."""
-    with redis.Redis.from_url(store.url) as client:
+    with redis.Redis.from_url(url) as client:
         client.execute_command(*command)
 
 
@@ -134,7 +336,7 @@ class LossyProxy:
             nonlocal losing
             while data := await reader.read(1 << 20):
                 # Decided before the push goes out: its answer can come at once.
-                losing = losing or (self.lose > 0 and b"EVALSHA" in data)
+                losing = losing or (self.lose > 0 and b"EVALSHA" in data and b":frames" in data)
                 upstream_writer.write(data)
                 await upstream_writer.drain()
 
@@ -171,8 +373,19 @@ async def lossy(url: str) -> AsyncIterator[tuple[LossyProxy, str]]:
         await proxy.closed()
 
 
-async def flow(ship: Shipper, stop: asyncio.Event) -> None:
+@contextlib.contextmanager
+def store_in(directory: Path) -> Iterator[Store]:
+    """A Redis that ends with the block."""
+    made = Store(directory)
+    try:
+        yield made
+    finally:
+        made.client.close()
+        made.part.kill()
+
+
+async def flow(sender: Sender, stop: asyncio.Event) -> None:
     """Add events without a pause until stopped."""
     while not stop.is_set():
-        add(ship, 7)
+        sender.add(7)
         await asyncio.sleep(0.001)
