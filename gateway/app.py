@@ -147,7 +147,7 @@ def _probes(registry: Registry, journal: Journal, shipper: Shipper, proxy: Proxy
             "waiting_events": shipper.waiting_events,
             "unconfirmed_events": shipper.unconfirmed_events,
             "adopted_boots": shipper.adopted_boots,
-            "journal": "full" if journal.full else "memory: the disk refuses" if journal.disk_failing else journal.kept,
+            "journal": journal.condition,
             "journal_bytes": journal.backlog.size_bytes,
             "open_requests": proxy.open_requests,
         }

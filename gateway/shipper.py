@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from gateway.journal import Backlog, Journal, Orphan, Run, adopt_orphans, remove_segments
+from gateway.journal import Backlog, Journal, Orphan, Run, Segment, adopt_orphans, remove_segments
 from gateway.stream import Marks, RedisError, Stream
 from shared import counters
 from shared.clock import unix_ms
@@ -93,11 +93,12 @@ class Shipper:
         for orphan in self._adopted.values():
             orphan.backlog.close()
             orphan.boot.close()
-        left = self.waiting_events
-        if left and self._journal.kept == "memory":
-            counters.events_dropped.labels("exit").inc(left)
-            self._log.error("events_lost_at_exit", events=left, fix="Redis did not answer; LECTR_STATE_DIR keeps them")
-        elif left:
+        lost = self._own.unshipped_in_memory()
+        left = self.waiting_events - lost
+        if lost:
+            counters.events_dropped.labels("exit").inc(lost)
+            self._log.error("events_lost_at_exit", events=lost, fix="Redis did not answer; LECTR_STATE_DIR keeps them")
+        if left > 0:
             self._log.warning("events_left_in_journal", events=left, shipped_by="the next gateway with this state")
         await self._stream.close()
 
@@ -132,12 +133,11 @@ class Shipper:
             try:
                 for orphan in await asyncio.to_thread(lambda: list(adopt_orphans(self._state_dir))):
                     self._adopted[orphan.backlog.source] = orphan
+                for source, orphan in list(self._adopted.items()):
+                    if await self._finish(orphan):
+                        del self._adopted[source]
             except OSError as error:
-                counters.journal_disk_faults.labels(type(error).__name__).inc()
-                self._log.error("orphans_unreadable", error=error.strerror, fix="LECTR_STATE_DIR")
-            for source, orphan in list(self._adopted.items()):
-                if await self._finish(orphan):
-                    del self._adopted[source]
+                self._disk_refused(error)
             await asyncio.sleep(_LOOK_S if self._adopted else _ADOPT_S)
 
     async def _finish(self, orphan: Orphan) -> bool:
@@ -152,7 +152,7 @@ class Shipper:
         record = orphan.boot.record
         end_seq = max(backlog.next_seq, backlog.shipped_seq, orphan.boot.ended_at_seq or 0)
         unfinished = max(orphan.boot.begun - end_seq, 0) if orphan.killed else 0
-        end = BootEnd(record.instance, record.started_ms, orphan.found_ms, end_seq, unfinished, killed=orphan.killed)
+        end = BootEnd(record.instance, record.started_ms, orphan.ended_ms, end_seq, unfinished, killed=orphan.killed)
         await self._end(backlog, end)
         return False
 
@@ -162,13 +162,30 @@ class Shipper:
         """Everything that is there, until Redis has it."""
         while True:
             if (segment := backlog.to_load()) is not None:
-                # Reading it may wait for the disk, as requests must not.
-                await asyncio.to_thread(segment.load)
+                await self._load(backlog, segment)
             run = backlog.next_run(MAX_FRAME_EVENTS)
             if run is not None:
                 await self._push(backlog, run)
             elif backlog.to_load() is None:
                 break
+
+    async def _load(self, backlog: Backlog, segment: Segment) -> None:
+        """Get a segment ready to be read, however long that takes; requests must not wait for the disk."""
+        while not self._stopping:
+            try:
+                await asyncio.to_thread(segment.load)
+            except FileNotFoundError:
+                self._log.error("segment_gone", source=backlog.source, first_seq=segment.first_seq)
+                backlog.give_up(segment)
+            except OSError as error:
+                self._disk_refused(error)
+                await asyncio.sleep(_FIRST_BACKOFF_S)
+                continue
+            return
+
+    def _disk_refused(self, error: OSError) -> None:
+        counters.journal_disk_faults.labels(type(error).__name__).inc()
+        self._log.error("journal_unreadable", error=error.strerror, fix="LECTR_STATE_DIR; trying again")
 
     async def _push(self, backlog: Backlog, run: Run) -> None:
         expected_seq = await self._insisting(lambda: self._stream.push(backlog, run))

@@ -209,7 +209,7 @@ def _decode_end(entry_id: str, fields: Mapping[bytes, bytes]) -> Ending:
     if claim is None:
         raise FrameFault("inconsistent", "the record of an end does not say whose")
     source, end_seq, _ = claim
-    expected_seq, floor = _number(fields, FIELD_EXPECTED, end_seq), _number(fields, FIELD_FLOOR, 0)
+    expected_seq, floor = _before(fields, end_seq)
     end = decode_boot_end(fields[FIELD_END])
     return Ending(entry_id, source, end, fields[FIELD_END], ((0, floor), (expected_seq, end_seq)))
 
@@ -228,8 +228,17 @@ def _covers(frame: Frame, fields: Mapping[bytes, bytes]) -> tuple[Range, ...]:
     if any(_number(fields, name, actual) != actual for name, actual in claims) or last > frame.first_seq + claimed:
         raise FrameFault("inconsistent", "the entry's fields and its frame name different events")
     # A gateway of a release without a journal says neither: what it left out is of no event.
-    expected_seq, floor = _number(fields, FIELD_EXPECTED, frame.first_seq), _number(fields, FIELD_FLOOR, 0)
+    expected_seq, floor = _before(fields, frame.first_seq)
     return ((0, floor), (expected_seq, frame.first_seq), *runs)
+
+
+def _before(fields: Mapping[bytes, bytes], first_seq: int) -> tuple[int, int]:
+    """What an entry says of the numbers before it. Raises FrameFault for what would hide events behind it."""
+    expected_seq = _number(fields, FIELD_EXPECTED, first_seq)
+    floor = _number(fields, FIELD_FLOOR, 0)
+    if not floor <= expected_seq <= first_seq:
+        raise FrameFault("inconsistent", f"floor {floor}, expected {expected_seq} and first {first_seq} disagree")
+    return expected_seq, floor
 
 
 def _claim(fields: Mapping[bytes, bytes]) -> tuple[int, int, int] | None:

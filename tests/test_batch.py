@@ -283,7 +283,6 @@ def test_what_is_no_frame_is_poison_with_a_reason(fields: dict[bytes, bytes], re
     assert (poison.entry_id, poison.reason) == ("5-1", reason)
 
 
-@pytest.mark.xfail(strict=True, reason="p and o are only kept below 2**64")
 @pytest.mark.parametrize("name", [b"o", b"p"])
 @pytest.mark.parametrize("number", [3, 2**53])
 def test_a_frame_does_not_begin_before_its_floor(name: bytes, number: int) -> None:

@@ -364,7 +364,6 @@ def refuse_once(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> No
     monkeypatch.setattr(owner, name, refusing)
 
 
-@pytest.mark.xfail(strict=True, reason="the lock of a boot whose files could not be opened is never given back")
 def test_an_orphan_that_cannot_be_opened_is_tried_again(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the system refuses an orphan's file once, that is logged, and the next look adopts the orphan."""
     leave_killed(state, 5)
@@ -377,7 +376,6 @@ def test_an_orphan_that_cannot_be_opened_is_tried_again(state: Path, monkeypatch
     give_up([orphan])
 
 
-@pytest.mark.xfail(strict=True, reason="the task that ships orphans ends with the first OSError")
 async def test_a_folder_that_cannot_be_removed_stops_nothing(
     store: Store, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -353,9 +353,6 @@ async def test_an_outage_is_logged_once(store: Store, state: Path) -> None:
     assert [line["event"] for line in logs] == ["redis_unavailable", "redis_available"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the shipper's task ends with the first OSError, and nothing is shipped any more"
-)
 async def test_a_file_that_cannot_be_opened_stops_nothing(
     redis_url: str, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

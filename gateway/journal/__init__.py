@@ -16,5 +16,6 @@ from gateway.journal.backlog import Backlog, Run, remove_segments
 from gateway.journal.boot import new_source
 from gateway.journal.journal import Journal
 from gateway.journal.orphans import Orphan, adopt_orphans
+from gateway.journal.segment import Segment
 
-__all__ = ["Backlog", "Journal", "Orphan", "Run", "adopt_orphans", "new_source", "remove_segments"]
+__all__ = ["Backlog", "Journal", "Orphan", "Run", "Segment", "adopt_orphans", "new_source", "remove_segments"]

@@ -132,6 +132,22 @@ class Backlog:
         self.segments.append(segment)
         self.size_bytes += segment.size_bytes
 
+    def give_up(self, segment: Segment) -> None:
+        """Leave out a segment whose file is gone: its numbers are shipped as those of no event."""
+        counters.journal_damaged.inc()
+        if segment is self._reading:
+            self._reading = None
+        self.segments.remove(segment)
+        self.size_bytes -= segment.size_bytes
+
+    def unshipped_in_memory(self) -> int:
+        """Events that Redis does not have and that no disk has."""
+        return sum(
+            max(segment.next_seq - max(segment.first_seq, self.shipped_seq), 0)
+            for segment in self.segments
+            if segment.path is None
+        )
+
     def close(self) -> None:
         """Unmap everything."""
         self._let_go()

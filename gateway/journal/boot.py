@@ -7,6 +7,7 @@ In: a folder. Out: a Boot that says who wrote there, how many requests it began,
 
 import contextlib
 import fcntl
+import itertools
 import mmap
 import os
 import secrets
@@ -31,7 +32,8 @@ _HEAD: Final = struct.Struct("<II")
 _COUNT: Final = struct.Struct("<Q")
 _BEGUN_AT: Final = _RECORD_BYTES
 _NEXT_SEQ_AT: Final = _RECORD_BYTES + 8
-"""One more than the last number used, written when a process ends in order; 0 until then."""
+"""One more than the number behind the last one used, written when a process ends in order; 0 until then."""
+_ENDED_MS_AT: Final = _RECORD_BYTES + 16
 
 
 class BootFault(Exception):
@@ -106,8 +108,14 @@ class Boot:
         marked = int(_COUNT.unpack_from(self._map, _NEXT_SEQ_AT)[0])
         return marked - 1 if marked else None
 
-    def end(self, next_seq: int) -> None:
+    @property
+    def ended_ms(self) -> int:
+        """When it ended in order, Unix ms; 0 of one that was killed."""
+        return int(_COUNT.unpack_from(self._map, _ENDED_MS_AT)[0])
+
+    def end(self, next_seq: int, now_ms: int) -> None:
         """Note that the process ends in order."""
+        _COUNT.pack_into(self._map, _ENDED_MS_AT, now_ms)
         _COUNT.pack_into(self._map, _NEXT_SEQ_AT, next_seq + 1)
 
     def close(self) -> None:
@@ -120,26 +128,46 @@ class Boot:
         if any(self.folder.glob(f"*.{_DAMAGED}")):
             set_aside(self.folder)
         else:
+            for path in self.folder.iterdir():
+                if path.name != _FILE:
+                    path.unlink()
+            # Last, as nobody could adopt what a kill leaves of the others.
             shutil.rmtree(self.folder)
         self.close()
 
 
 def boot_folders(root: Path) -> list[Path]:
-    """The folders of boots below a journal's root; deletes what processes left that died before they lived."""
+    """The folders of boots below a journal's root; clears away what processes left that died on their way in or out."""
     found = []
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        if folder.name.endswith(_UNBORN):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - folder.stat().st_mtime > _UNBORN_S:
-                    shutil.rmtree(folder, ignore_errors=True)
-        elif folder.is_dir() and not folder.name.startswith(_DAMAGED):
+        if not folder.is_dir() or folder.name.startswith(_DAMAGED):
+            continue
+        if not folder.name.endswith(_UNBORN) and (folder / _FILE).exists():
             found.append(folder)
+            continue
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _UNBORN_S:
+                _clear(folder)
     return found
+
+
+def _clear(folder: Path) -> None:
+    """A folder in which nobody lives or will: delete it, but for events of a boot whose file `boot` somebody took."""
+    if any(path.stat().st_size for path in folder.iterdir() if path.name != _FILE):
+        set_aside(folder)
+    else:
+        shutil.rmtree(folder)
 
 
 def set_aside(path: Path) -> None:
     """Keep what cannot be read for a person to look at, out of the way. Raises OSError."""
-    path.rename(path.with_name(f"{_DAMAGED}-{path.name}") if path.is_dir() else path.with_suffix(f".{_DAMAGED}"))
+    is_folder = path.is_dir()
+    for number in itertools.count():
+        more = f"-{number}" if number else ""
+        target = path.with_name(f"{_DAMAGED}-{path.name}{more}" if is_folder else f"{path.stem}{more}.{_DAMAGED}")
+        if not target.exists():
+            path.rename(target)
+            return
 
 
 def new_source() -> int:

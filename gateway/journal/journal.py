@@ -65,6 +65,7 @@ class Journal:
         self._tending: asyncio.Task[None] | None = None
         self.disk_failing = False
         """Whether events go to memory because the disk refused."""
+        self._sync_failing = False
         self.backlog = Backlog(source, instance, partitions, [])
         if self._boot is not None:
             self._spare = self._make_spare(self._boot.folder)
@@ -76,6 +77,15 @@ class Journal:
     def kept(self) -> str:
         """Where events are until they are stored: disk or memory."""
         return "disk" if self._current.path is not None else "memory"
+
+    @property
+    def condition(self) -> str:
+        """For people: where events are, and what is wrong with that."""
+        if self.full:
+            return "full: new events are dropped"
+        if self.disk_failing:
+            return f"{self.kept}: the disk refuses new files"
+        return f"{self.kept}: the disk refuses to sync" if self._sync_failing else self.kept
 
     @property
     def folder(self) -> Path | None:
@@ -113,7 +123,7 @@ class Journal:
             await asyncio.wait({self._tending})
         if self._boot is None:
             return
-        self._boot.end(self.next_seq)
+        self._boot.end(self.next_seq, unix_ms())
         self.backlog.close()
         self._current.let_go()
         if self._spare is not None:
@@ -125,16 +135,20 @@ class Journal:
             self._boot.close()
 
     def _append_to_next(self, seq: int, event: bytes) -> bool:
-        if self.backlog.size_bytes + self._segment_bytes > self._capacity_bytes:
-            return False
-        in_memory = sum(segment.path is None for segment in self.backlog.segments)
-        segment = self._new_segment(seq)
-        if segment.path is None and self._boot is not None and in_memory >= _MOST_MEMORY_SEGMENTS:
-            segment.remove()
+        if not self._has_room:
             return False
         self.full = False
-        self._go_on_in(segment)
-        return segment.append(seq, event)
+        self._go_on_in(self._new_segment(seq))
+        return self._current.append(seq, event)
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether there may be another segment."""
+        if self.backlog.size_bytes + self._segment_bytes > self._capacity_bytes:
+            return False
+        if self._boot is None or self._spare is not None or not self.disk_failing:
+            return True
+        return sum(segment.path is None for segment in self.backlog.segments) < _MOST_MEMORY_SEGMENTS
 
     def _go_on_in(self, segment: Segment) -> None:
         self.backlog.extend(segment)
@@ -144,15 +158,16 @@ class Journal:
         """The spare one, one made now, or memory."""
         spare, self._spare = self._spare, None
         if self._boot is not None:
-            try:
-                if spare is None:
-                    counters.journal_waits.inc()
-                    spare = self._make_spare(self._boot.folder)
-                if spare is not None:
-                    path = spare.rename(self._boot.folder / f"{first_seq:020d}{SUFFIX}")
-                    return Segment.begin(path, self.source, first_seq, self._segment_bytes)
-            except OSError as error:
-                self._disk_refused(error)
+            if spare is None and not self.disk_failing:
+                counters.journal_waits.inc()
+                spare = self._make_spare(self._boot.folder)
+            if spare is not None:
+                path = self._boot.folder / f"{first_seq:020d}{SUFFIX}"
+                try:
+                    return Segment.begin(spare.rename(path), self.source, first_seq, self._segment_bytes)
+                except OSError as error:
+                    path.unlink(missing_ok=True)
+                    self._disk_refused(error)
         return Segment.begin(None, self.source, first_seq, self._segment_bytes)
 
     def _make_spare(self, folder: Path) -> Path | None:
@@ -169,7 +184,7 @@ class Journal:
         return path
 
     def _disk_refused(self, error: OSError) -> None:
-        counters.journal_disk_faults.labels(error.__class__.__name__).inc()
+        counters.journal_disk_faults.labels(type(error).__name__).inc()
         if not self.disk_failing:
             self.disk_failing = True
             self._log.error("journal_disk_refused", error=error.strerror, kept="memory", fix="LECTR_STATE_DIR")
@@ -185,7 +200,7 @@ class Journal:
             if self._boot is not None and self._spare is None and may_try:
                 self._disk_tried_s = now_s
                 self._spare = await asyncio.to_thread(self._make_spare, self._boot.folder)
-                if self._spare is not None and self._current.path is None:
+                if self._spare is not None and self._current.path is None and self._has_room:
                     # The disk is there again: what comes now is safe at once.
                     self._go_on_in(self._new_segment(self.next_seq))
             if self._sync_interval_s and now_s - synced_s >= self._sync_interval_s and self.next_seq != synced_seq:
@@ -196,4 +211,9 @@ class Journal:
         try:
             segment.sync()
         except OSError as error:
-            self._disk_refused(error)
+            counters.journal_disk_faults.labels(type(error).__name__).inc()
+            if not self._sync_failing:
+                self._log.error("journal_not_synced", error=error.strerror, fix="LECTR_STATE_DIR")
+            self._sync_failing = True
+        else:
+            self._sync_failing = False

@@ -25,7 +25,8 @@ class Orphan(msgspec.Struct, frozen=True):
 
     boot: Boot
     backlog: Backlog
-    found_ms: int
+    ended_ms: int
+    """When it ended; of one that was killed, when it was found."""
 
     @property
     def killed(self) -> bool:
@@ -39,7 +40,7 @@ def adopt_orphans(state_dir: str) -> Iterator[Orphan]:
         try:
             boot = Boot.adopt(folder)
             if boot is not None:
-                yield Orphan(boot, _backlog(boot), unix_ms())
+                yield _orphan(boot)
         except BootFault as fault:
             counters.journal_damaged.inc()
             get_log("orphans").error("boot_unreadable", folder=folder.name, detail=str(fault))
@@ -47,6 +48,15 @@ def adopt_orphans(state_dir: str) -> Iterator[Orphan]:
                 set_aside(folder)
         except OSError as error:
             get_log("orphans").error("orphan_unreadable", folder=folder.name, error=error.strerror)
+
+
+def _orphan(boot: Boot) -> Orphan:
+    try:
+        return Orphan(boot, _backlog(boot), boot.ended_ms or unix_ms())
+    except OSError:
+        # Its lock goes back, for another try.
+        boot.close()
+        raise
 
 
 def _backlog(boot: Boot) -> Backlog:

@@ -1,9 +1,9 @@
 """One file of a journal: a fixed size, appended to by one process, read by the same or by whoever adopts it.
 
 Layout, little-endian: magic (8 bytes), source u64, first seq u64, CRC-32 of these u32; records from byte 32 on; zeros
-to the end. A record is length u32, CRC-32 u32, seq u64, body; a length of 0 ends the file. A record is written by one
-copy into the mapped file: a process killed within it leaves a checksum that does not fit, which ends the file as well.
-Disk is allocated for the whole size before the first record. Without a folder a segment is plain memory.
+to the end. A record is length u32, CRC-32 of all else u32, seq u64, body; a length of 0 ends the file. A record is
+written by one copy into the mapped file: a process killed within it leaves a checksum that does not fit, which ends the
+file as well. Disk is allocated for the whole size before the first record. Without a folder a segment is plain memory.
 """
 
 import mmap
@@ -23,6 +23,7 @@ _MAGIC: Final = b"lectrj1\n"
 _HEADER: Final = struct.Struct("<8sQQ")
 _CRC: Final = struct.Struct("<I")
 _RECORD: Final = struct.Struct("<IIQ")
+_SIZE_AND_SEQ: Final = struct.Struct("<IQ")
 _FILLING_BYTES: Final = 1 << 20
 
 
@@ -129,7 +130,8 @@ class Segment:
         end = start + size + RECORD_OVERHEAD_BYTES
         if end > self.size_bytes or self._map is None:
             return False
-        self._map[start:end] = _RECORD.pack(size, zlib.crc32(body, seq & 0xFFFFFFFF), seq) + body
+        crc = zlib.crc32(body, zlib.crc32(_SIZE_AND_SEQ.pack(size, seq)))
+        self._map[start:end] = _RECORD.pack(size, crc, seq) + body
         self.end, self.next_seq = end, seq + 1
         return True
 
@@ -170,7 +172,7 @@ def records(data: mmap.mmap | bytes, position: int, limit: int) -> Iterator[Reco
         if not size or end > limit:
             return
         body = data[position + RECORD_OVERHEAD_BYTES : end]
-        if zlib.crc32(body, seq & 0xFFFFFFFF) != crc:
+        if zlib.crc32(body, zlib.crc32(_SIZE_AND_SEQ.pack(size, seq))) != crc:
             return
         yield Record(seq, body, end)
         position = end
