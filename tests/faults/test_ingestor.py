@@ -113,7 +113,9 @@ def test_poison_is_kept_apart_and_the_rest_is_stored(own: Stores) -> None:
     assert [fields[b"reason"] for fields in dead] == [b"undecodable", b"missing", b"inconsistent"]
     assert dead[0][b"f"] == b"\xff\xfe"
     assert dead[2][b"f"] == wrong
-    assert own.pusher.marks() == {7: "4", 8: "3"}, "what is kept aside need not come again; a claim out of order is no mark"
+    assert own.pusher.marks() == {7: "4", 8: "3"}, (
+        "what is kept aside need not come again; a claim out of order is no mark"
+    )
 
 
 def test_a_refused_event_is_found_and_kept_while_others_are_stored(own: Stores) -> None:

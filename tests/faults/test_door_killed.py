@@ -1,0 +1,62 @@
+"""ClickHouse killed by SIGKILL in the middle of inserts, and inserts that it applied without the answer coming back."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.faults.door_relay import door_relay
+from tests.faults.feed import feeding
+from tests.faults.reckoning import check_sources, wait_arrived
+from tests.faults.site import Installation, installation, pause
+from tests.ingestor_process import metric
+from tests.parts import wait_until
+
+BURST = 20_000
+"""Rows of two days and many groups: an insert into two partitions and a rollup takes a while."""
+
+
+def wait_insert(site: Installation) -> None:
+    """Until a batch is on record, which is when its insert begins."""
+    keys = site.pusher.partition
+    wait_until(lambda: site.pusher.client.exists(keys.pending), every_s=0.001)
+
+
+@pytest.mark.full_timeout(900)
+def test_killed_in_the_middle_of_inserts(tmp_path: Path, full: bool) -> None:
+    """ClickHouse dies while it stores a batch, of which it may have all, some or nothing: each event is one row."""
+    dice, kills, within = random.Random(6), 20 if full else 3, 0
+    with installation(tmp_path, gateways=0) as site:
+        with feeding(site.redis_url, tmp_path / "feed", rate_per_s=200) as feed:
+            for _ in range(kills):
+                feed.add(BURST)
+                wait_until(lambda: site.entries() > 2)
+                wait_insert(site)
+                pause(dice.uniform(0.0, 0.15))
+                site.clickhouse.kill()
+                within += int(site.pusher.client.exists(site.pusher.partition.pending))
+                site.restart_clickhouse()
+                pause(dice.uniform(0.0, 0.5))
+        wait_arrived(site)
+        check_sources("ClickHouse killed", site, {feed.source: feed.events})
+        print(f"ClickHouse killed: {within} of {kills} times with a batch on record")
+        assert within
+
+
+@pytest.mark.full_timeout(300)
+def test_inserts_whose_answers_are_lost(tmp_path: Path, full: bool) -> None:
+    """An insert was applied and its answer never came: the repeat stores nothing a second time."""
+    losses = 10 if full else 3
+    with installation(tmp_path, gateways=0, ingestors=0) as site, door_relay(site.clickhouse_url) as relay:
+        place = site.add_ingestor(clickhouse_url=relay.url)
+        site.start()
+        with feeding(site.redis_url, tmp_path / "feed", rate_per_s=300) as feed:
+            for number in range(losses):
+                # The driver repeats an insert once by itself; then the ingestor has to.
+                relay.lose = 2
+                feed.add(BURST // 10)
+                wait_until(lambda target=2 * number + 2: len(relay.lost) >= target)  # type: ignore[misc]
+        wait_arrived(site)
+        check_sources("answer lost", site, {feed.source: feed.events})
+        assert relay.lost == [b"HTTP/1.1 200 OK"] * 2 * losses, "these inserts had been applied"
+        assert metric(place.running, "lectr_ingestor_insert_retries_total") >= losses
