@@ -1,6 +1,6 @@
-"""A TCP relay before ClickHouse that can pass an insert on, let it be applied, and lose the answer.
+"""A TCP relay before ClickHouse that loses answers of inserts that were applied, or swallows inserts.
 
-It lives in a thread of its own. `lose` says how many answers of inserts are still to be lost.
+It lives in a thread of its own. `lose` and `swallow` say of how many inserts it is still to do that.
 """
 
 import asyncio
@@ -24,13 +24,22 @@ class DoorRelay:
         self.lose = 0
         self.lost: list[bytes] = []
         """The first lines of the answers that were lost."""
+        self.swallow = 0
+        self.swallowed = 0
+        """Inserts that were read and not passed on; their connections stay until `cut`."""
+        self.hold = 0
+        self.held = 0
+        """Inserts of which the beginning was passed on; the rest follows after `go_on`."""
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
+        self._cut: asyncio.Event
+        self._go_on: asyncio.Event
 
     async def run(self) -> None:
         """Relay until stopped."""
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._stop, self._cut = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+        self._go_on = asyncio.Event()
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._started.set()
@@ -39,6 +48,14 @@ class DoorRelay:
 
     def wait_started(self) -> None:
         assert self._started.wait(_ANSWER_S), "the relay did not start"
+
+    def cut(self) -> None:
+        """Close the connections of swallowed inserts."""
+        self._loop.call_soon_threadsafe(self._cut.set)
+
+    def go_on(self) -> None:
+        """Pass on what was held."""
+        self._loop.call_soon_threadsafe(self._go_on.set)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
@@ -67,6 +84,17 @@ class DoorRelay:
         async def forth() -> None:
             nonlocal losing
             while data := await reader.read(_READ_BYTES):
+                if self.swallow and _OF_AN_INSERT in data:
+                    self.swallow -= 1
+                    self.swallowed += 1
+                    await self._cut.wait()
+                    return
+                if self.hold and _OF_AN_INSERT in data:
+                    self.hold -= 1
+                    self.held += 1
+                    door_writer.write(data)
+                    await self._go_on.wait()
+                    continue
                 if self.lose and not losing and _OF_AN_INSERT in data:
                     self.lose -= 1
                     losing = True

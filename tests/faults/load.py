@@ -25,7 +25,7 @@ DONE = b"data: [DONE]"
 class Load:
     """A crowd of clients in a thread of its own."""
 
-    def __init__(self, name: str, urls: Sequence[str], key: str, rate_per_s: float) -> None:
+    def __init__(self, name: str, urls: Sequence[str], key: str, rate_per_s: float, padding: str = "") -> None:
         self.name = name
         self.answered: dict[str, int] = {}
         """Request -> status, of answers that came whole."""
@@ -43,6 +43,8 @@ class Load:
             "Content-Type": "application/json",
         }
         self._rate_per_s = rate_per_s
+        self._padding = padding
+        """At the end of every request's name and feature, so that events are larger."""
         self._number = 0
         self._open: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -90,8 +92,8 @@ class Load:
             await asyncio.gather(*self._open)
 
     async def _ask(self, session: aiohttp.ClientSession, number: int) -> None:
-        task, stream = f"{self.name}-{number:07d}", number % 2 == 0
-        feature = _FEATURES[number % len(_FEATURES)]
+        task, stream = f"{self.name}-{number:07d}{self._padding}", number % 2 == 0
+        feature = f"{_FEATURES[number % len(_FEATURES)]}{self._padding}"
         head = {"X-Lectr-Task": task, **({"X-Lectr-Feature": feature} if feature else {})}
         body = json.dumps(chat(stream=stream)).encode()
         url = f"{self._urls[number % len(self._urls)]}/v1/chat/completions"
@@ -121,9 +123,11 @@ def _is_whole(status: int, text: bytes, *, stream: bool) -> bool:
 
 
 @contextlib.contextmanager
-def loading(name: str, urls: Sequence[str], key: str, rate_per_s: float = 150.0) -> Iterator[Load]:
+def loading(
+    name: str, urls: Sequence[str], key: str, rate_per_s: float = 150.0, *, padding: str = ""
+) -> Iterator[Load]:
     """A load, stopped with the block."""
-    load = Load(name, urls, key, rate_per_s)
+    load = Load(name, urls, key, rate_per_s, padding)
     load.start()
     try:
         yield load

@@ -2,10 +2,10 @@
 
 import contextlib
 import json
-import os
 import random
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -132,6 +132,7 @@ class IngestorPlace:
     settings: dict[str, str]
     ops_port: int = field(default_factory=steady_port)
     process: Ingestor | None = None
+    frozen: bool = False
 
     @property
     def alive(self) -> bool:
@@ -156,10 +157,13 @@ class IngestorPlace:
         self.running.kill()
 
     def freeze(self) -> None:
+        """SIGSTOP, as a host does to a virtual machine."""
         self.running.process.send_signal(signal.SIGSTOP)
+        self.frozen = True
 
     def thaw(self) -> None:
         self.running.process.send_signal(signal.SIGCONT)
+        self.frozen = False
 
     def partitions(self) -> dict[str, str]:
         """Partition -> owner or standby."""
@@ -195,7 +199,8 @@ class Installation(Stores):
 
     def start(self) -> None:
         """Start every place that has no process."""
-        waiting = [place.spawn() for place in (*self.gateways, *self.ingestors) if not place.alive]
+        waiting: list[Gateway | Ingestor] = [place.spawn() for place in self.gateways if not place.alive]
+        waiting += [place.spawn() for place in self.ingestors if not place.alive]
         for part in waiting:
             part.wait()
 
@@ -212,7 +217,7 @@ class Installation(Stores):
         def look() -> IngestorPlace | None:
             for place in self.ingestors:
                 with contextlib.suppress(OSError):
-                    if place.alive and place.partitions().get("0") == "owner":
+                    if place.alive and not place.frozen and place.partitions().get("0") == "owner":
                         return place
             return None
 
@@ -220,14 +225,20 @@ class Installation(Stores):
         assert found is not None
         return found
 
+    def wait_batch(self) -> None:
+        """Until a batch is on record, which is when its insert begins."""
+        wait_until(lambda: self.pusher.client.exists(self.pusher.partition.pending), every_s=0.001)
+
     def stop_everything(self) -> None:
-        for place in (*self.gateways, *self.ingestors):
-            if place.process is not None:
-                if place.alive:
-                    os.kill(place.process.process.pid, signal.SIGCONT)
-                with contextlib.suppress(Exception):
-                    place.process.terminate(15)
-                place.process.kill()
+        started: list[Gateway | Ingestor] = [place.process for place in self.gateways if place.process]
+        started += [place.process for place in self.ingestors if place.process]
+        for part in started:
+            part.process.send_signal(signal.SIGCONT)
+            part.process.terminate()
+        for part in started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                part.process.wait(15)
+            part.kill()
         self.pusher.client.close()
         self.redis.kill()
         self.clickhouse.kill()

@@ -8,18 +8,12 @@ import pytest
 from tests.faults.door_relay import door_relay
 from tests.faults.feed import feeding
 from tests.faults.reckoning import check_sources, wait_arrived
-from tests.faults.site import Installation, installation, pause
+from tests.faults.site import installation, pause
 from tests.ingestor_process import metric
 from tests.parts import wait_until
 
 BURST = 20_000
 """Rows of two days and many groups: an insert into two partitions and a rollup takes a while."""
-
-
-def wait_insert(site: Installation) -> None:
-    """Until a batch is on record, which is when its insert begins."""
-    keys = site.pusher.partition
-    wait_until(lambda: site.pusher.client.exists(keys.pending), every_s=0.001)
 
 
 @pytest.mark.full_timeout(900)
@@ -31,7 +25,7 @@ def test_killed_in_the_middle_of_inserts(tmp_path: Path, full: bool) -> None:
             for _ in range(kills):
                 feed.add(BURST)
                 wait_until(lambda: site.entries() > 2)
-                wait_insert(site)
+                site.wait_batch()
                 pause(dice.uniform(0.0, 0.15))
                 site.clickhouse.kill()
                 within += int(site.pusher.client.exists(site.pusher.partition.pending))
@@ -56,6 +50,7 @@ def test_inserts_whose_answers_are_lost(tmp_path: Path, full: bool) -> None:
                 relay.lose = 2
                 feed.add(BURST // 10)
                 wait_until(lambda target=2 * number + 2: len(relay.lost) >= target)  # type: ignore[misc]
+                wait_until(lambda: feed.unconfirmed < BURST // 10)
         wait_arrived(site)
         check_sources("answer lost", site, {feed.source: feed.events})
         assert relay.lost == [b"HTTP/1.1 200 OK"] * 2 * losses, "these inserts had been applied"

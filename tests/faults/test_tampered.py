@@ -73,15 +73,13 @@ def test_with_its_gateway_it_comes_again(tmp_path: Path, full: bool) -> None:
     """Events taken out while their gateway lives: it sends them again from its journal, and no gap is left."""
     with installation(tmp_path, ingestors=0) as site:
         place = site.gateways[0]
-        taken = 0
         with loading("tampered", [place.url], site.key) as load:
-            load.wait_answered(100)
+            load.wait_answered(1_000 if full else 100)
         wait_until(lambda: place.details()[0]["waiting_events"] == 0)
-        taken += rewrite(site, 0)
-        taken += rewrite(site, 1) if full else 0
+        taken = rewrite(site, 0)
         assert taken
         site.add_ingestor()
         site.start()
         found = reckon("event removed, gateway lives", site, load)
         assert found.answered == found.stored
-        assert place.metric("lectr_gateway_events_reshipped_total") >= 1
+        assert place.metric("lectr_gateway_events_reshipped_total") >= taken
