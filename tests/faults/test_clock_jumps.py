@@ -36,7 +36,7 @@ def jumping(count: int, first_seq: int, dice: random.Random) -> list[Event]:
 @pytest.mark.full_timeout(600)
 def test_clock_jumps(tmp_path: Path, full: bool) -> None:
     """One insert fills many partitions, ClickHouse dies within it: table and rollup hold each event once."""
-    dice, kills, sent = random.Random(15), 12 if full else 3, 0
+    dice, kills, sent = random.Random(15), 12 if full else 2, 0
     with installation(tmp_path, gateways=0) as site:
         within = 0
         for _ in range(kills):

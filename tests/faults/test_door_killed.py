@@ -19,7 +19,7 @@ BURST = 20_000
 @pytest.mark.full_timeout(900)
 def test_killed_in_the_middle_of_inserts(tmp_path: Path, full: bool) -> None:
     """ClickHouse dies while it stores a batch, of which it may have all, some or nothing: each event is one row."""
-    dice, kills, within = random.Random(6), 20 if full else 3, 0
+    dice, kills, within = random.Random(6), 20 if full else 2, 0
     with installation(tmp_path, gateways=0) as site:
         with feeding(site.redis_url, tmp_path / "feed", rate_per_s=200) as feed:
             for _ in range(kills):
@@ -40,7 +40,7 @@ def test_killed_in_the_middle_of_inserts(tmp_path: Path, full: bool) -> None:
 @pytest.mark.full_timeout(300)
 def test_inserts_whose_answers_are_lost(tmp_path: Path, full: bool) -> None:
     """An insert was applied and its answer never came: the repeat stores nothing a second time."""
-    losses = 10 if full else 3
+    losses = 10 if full else 2
     with installation(tmp_path, gateways=0, ingestors=0) as site, door_relay(site.clickhouse_url) as relay:
         place = site.add_ingestor(clickhouse_url=relay.url)
         site.start()
