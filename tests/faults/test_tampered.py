@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from shared.stream import (
     FIELD_COUNT,
     FIELD_FRAME,
@@ -83,3 +85,26 @@ def test_with_its_gateway_it_comes_again(tmp_path: Path, full: bool) -> None:
         found = reckon("event removed, gateway lives", site, load)
         assert found.answered == found.stored
         assert place.metric("lectr_gateway_events_reshipped_total") >= taken
+
+
+@pytest.mark.xfail(reason="vanished frames are asked for only when a partition was silent for a second")
+def test_a_vanished_frame_comes_again_under_load(tmp_path: Path, full: bool) -> None:
+    """A frame that vanished from the stream is sent again although requests keep coming, not only in a quiet hour."""
+    with installation(tmp_path, ingestors=0) as site:
+        place = site.gateways[0]
+        with loading("vanished", [place.url], site.key) as load:
+            load.wait_answered(50)
+            entries: Any = site.pusher.client.xrange(site.pusher.partition.stream, count=3)
+            site.pusher.client.xdel(site.pusher.partition.stream, entries[1][0])
+            load.wait_answered(50)
+            site.add_ingestor()
+            site.start()
+            missing = int(entries[1][1][FIELD_COUNT])
+            wait_until(lambda: site.figures()[0] > 100)
+            wait_until(lambda: total_gaps(site) in {0, missing})
+            wait_until(lambda: total_gaps(site) == 0, deadline_s=60 if full else 5, every_s=0.2)
+        reckon("frame vanished", site, load)
+
+
+def total_gaps(site: Installation) -> int:
+    return int(site.select("SELECT sum(events) AS n FROM lectr.event_gaps")[0]["n"])
