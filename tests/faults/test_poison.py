@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from shared.stream import encode_event, encode_frame
 from tests.faults.load import loading
 from tests.faults.reckoning import reckon
@@ -14,6 +16,7 @@ REFUSING = b"ALTER TABLE lectr.requests ADD CONSTRAINT no_such CHECK model_reque
 FRAME = 20
 
 
+@pytest.mark.full_timeout(300)
 def test_poison_among_good_frames(tmp_path: Path, full: bool) -> None:
     """What cannot be read or is refused becomes a dead letter with its reason; everything around it is stored."""
     rounds = 20 if full else 3

@@ -71,6 +71,7 @@ def test_without_a_gateway_the_gap_is_listed(tmp_path: Path) -> None:
         assert site.pusher.marks() == {SOURCE: "142,143-300"}
 
 
+@pytest.mark.full_timeout(240)
 def test_with_its_gateway_it_comes_again(tmp_path: Path, full: bool) -> None:
     """Events taken out while their gateway lives: it sends them again from its journal, and no gap is left."""
     with installation(tmp_path, ingestors=0) as site:
@@ -87,6 +88,7 @@ def test_with_its_gateway_it_comes_again(tmp_path: Path, full: bool) -> None:
         assert place.metric("lectr_gateway_events_reshipped_total") >= taken
 
 
+@pytest.mark.full_timeout(240)
 @pytest.mark.xfail(reason="vanished frames are asked for only when a partition was silent for a second")
 def test_a_vanished_frame_comes_again_under_load(tmp_path: Path, full: bool) -> None:
     """A frame that vanished from the stream is sent again although requests keep coming, not only in a quiet hour."""
