@@ -72,14 +72,22 @@ def count(site: Installation, *, sent: int, answered: int) -> Reckoning:
     return Reckoning(sent, answered, rows["n"], rows["ids"], gaps["n"], boots["n"], boots["k"])
 
 
+def both_sums(site: Installation) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Requests, cost and tokens as the rollup says, and as the table does."""
+    (table,) = site.select(f"SELECT count() AS requests, {_SUMS} FROM lectr.requests")
+    (rollup,) = site.select(f"SELECT sum(requests) AS requests, {_SUMS} FROM lectr.usage_hourly")
+    return rollup, table
+
+
 def check_sums(site: Installation) -> None:
     """The rollup says what the table says, to the last digit."""
-    table = site.select(f"SELECT count() AS requests, {_SUMS} FROM lectr.requests")
-    rollup = site.select(f"SELECT sum(requests) AS requests, {_SUMS} FROM lectr.usage_hourly")
+    rollup, table = both_sums(site)
     assert rollup == table
 
 
-def reckon(scenario: str, site: Installation, load: Load, *, gaps: int = 0, deadline_s: float = 60.0) -> Reckoning:
+def reckon(
+    scenario: str, site: Installation, load: Load, *, gaps: int = 0, deadline_s: float = 60.0, sums: bool = True
+) -> Reckoning:
     """Wait, count, print, and assert that every whole answer is one row, no row is there twice, and the sums agree."""
     wait_arrived(site, deadline_s)
     found = count(site, sent=load.sent, answered=len(load.answered))
@@ -104,7 +112,8 @@ def reckon(scenario: str, site: Installation, load: Load, *, gaps: int = 0, dead
     # Who was being served when a process was killed got no whole answer, or is stored.
     assert found.unfinished <= len(load.broken - set(stored)), "more unfinished than unanswered"
     assert len(load.answered) > 0
-    check_sums(site)
+    if sums:
+        check_sums(site)
     return found
 
 
