@@ -62,7 +62,7 @@ def test_a_broken_insert_is_not_repeated_behind_the_lease(tmp_path: Path) -> Non
         check_sources("stopped in an insert, hung up", site, {feed.source: feed.events})
 
 
-@pytest.mark.xfail(reason="an insert that is still on its way is in no list of running queries, so nobody waits for it")
+@pytest.mark.xfail(reason="a known limit: an insert that is still on its way is in no list of running queries")
 @pytest.mark.full_timeout(120)
 def test_a_slow_insert_is_waited_for(tmp_path: Path, full: bool) -> None:
     """An insert that crawls through the network while Redis forgets everything stores nothing a second time."""

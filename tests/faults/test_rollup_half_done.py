@@ -27,7 +27,7 @@ def half_done(site: Installation) -> bool:
     return bool(rows[0]["t"] > rows[0]["r"])
 
 
-unasked = pytest.mark.xfail(reason="recovery asks the table alone what is stored, and not the rollup")
+unasked = pytest.mark.xfail(reason="a known limit: recovery asks the table alone what is stored, and not the rollup")
 
 
 @pytest.mark.parametrize(
