@@ -16,7 +16,7 @@ from tests.parts import wait_until
 @pytest.mark.full_timeout(600)
 def test_killed_and_started_again(tmp_path: Path, full: bool) -> None:
     """Whatever a killed gateway answered in full is one row; end records count what was unfinished."""
-    dice, kills = random.Random(1), 20 if full else 3
+    dice, kills = random.Random(1), 20 if full else 2
     with installation(tmp_path) as site:
         place = site.gateways[0]
         with loading("killed", [place.url], site.key) as load:

@@ -13,7 +13,7 @@ from tests.faults.site import installation, pause
 @pytest.mark.full_timeout(600)
 def test_killed_at_random(tmp_path: Path, full: bool) -> None:
     """One of two ingestors is killed again and again, owner or not: every event is one row."""
-    dice, kills = random.Random(5), 50 if full else 5
+    dice, kills = random.Random(5), 50 if full else 3
     with installation(tmp_path, gateways=0, ingestors=2) as site:
         with feeding(site.redis_url, tmp_path / "feed", rate_per_s=1_000) as feed:
             for number in range(kills):

@@ -13,7 +13,7 @@ from tests.faults.site import installation, pause
 @pytest.mark.full_timeout(600)
 def test_killed_and_started_again(tmp_path: Path, full: bool) -> None:
     """Redis dies at random moments and comes back from its file: answers go on, and each is one row."""
-    dice, kills = random.Random(3), 10 if full else 2
+    dice, kills = random.Random(3), 10 if full else 1
     with installation(tmp_path, gateways=2, ingestors=2) as site:
         with loading("redis", [place.url for place in site.gateways], site.key) as load:
             for _ in range(kills):

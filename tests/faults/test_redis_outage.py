@@ -48,7 +48,7 @@ def test_redis_is_full(tmp_path: Path, full: bool) -> None:
         with loading("full", [place.url], site.key) as load:
             load.wait_answered(50)
             site.pusher.client.config_set("maxmemory", "1mb")
-            load.wait_answered(5_000 if full else 300)
+            load.wait_answered(5_000 if full else 150)
             wait_until(lambda: place.metric(OUT_OF_MEMORY) >= 1)
             assert place.details()[0]["waiting_events"] > 0
             site.pusher.client.config_set("maxmemory", "0")

@@ -104,7 +104,7 @@ def test_a_vanished_frame_comes_again_under_load(tmp_path: Path, full: bool) -> 
             missing = int(entries[1][1][FIELD_COUNT])
             wait_until(lambda: site.figures()[0] > 100)
             wait_until(lambda: total_gaps(site) in {0, missing})
-            wait_until(lambda: total_gaps(site) == 0, deadline_s=60 if full else 5, every_s=0.2)
+            wait_until(lambda: total_gaps(site) == 0, deadline_s=60 if full else 3, every_s=0.2)
         reckon("frame vanished", site, load)
 
 
