@@ -53,4 +53,4 @@ def test_clock_jumps(tmp_path: Path, full: bool) -> None:
         days = site.select("SELECT uniqExact(toDate(ts)) AS d, uniqExact(toMonth(ts)) AS m FROM lectr.requests")[0]
         print(f"clock jumps: {days['d']} days, {days['m']} months, {within} of {kills} kills within a batch")
         assert days["d"] > 50
-        assert within
+        assert within or not full, "no kill came at the right moment"

@@ -34,7 +34,7 @@ def test_killed_in_the_middle_of_inserts(tmp_path: Path, full: bool) -> None:
         wait_arrived(site)
         check_sources("ClickHouse killed", site, {feed.source: feed.events})
         print(f"ClickHouse killed: {within} of {kills} times with a batch on record")
-        assert within
+        assert within or not full, "no kill came at the right moment"
 
 
 @pytest.mark.full_timeout(300)

@@ -39,7 +39,7 @@ def test_stopped_past_its_lease(tmp_path: Path, full: bool) -> None:
         wait_arrived(site)
         check_sources("ingestor stopped", site, {feed.source: feed.events})
         print(f"ingestor stopped: {within} of {stops} times with a batch on record")
-        assert within
+        assert within or not full, "no stop came at the right moment"
 
 
 def test_a_broken_insert_is_not_repeated_behind_the_lease(tmp_path: Path) -> None:
