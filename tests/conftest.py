@@ -63,6 +63,25 @@ def own_gateway(lectr: Lectr, tmp_path: Path) -> Iterator[Any]:
             pass
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Fault tests have a short form, which every run makes, and a full one."""
+    parser.addoption("--full", action="store_true", help="run the fault tests in full: more kills, longer outages")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full_timeout(seconds): the time limit of a fault test's full form")
+
+
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether a fault test is to run in full."""
+    return bool(request.config.getoption("--full"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The search for leaks reads what every other test wrote, so it comes last."""
+    for item in items:
+        limit = item.get_closest_marker("full_timeout")
+        if limit is not None and config.getoption("--full"):
+            item.add_marker(pytest.mark.timeout(limit.args[0]))
     items.sort(key=lambda item: Path(item.path).name == "test_leaks.py")
