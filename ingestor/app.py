@@ -24,7 +24,8 @@ from ingestor.worker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Parts, Worker
 from shared import counters
 from shared.environment import parse_listen
 from shared.logs import get_log
-from shared.redis_settings import unsafe_settings
+from shared.redis_client import close_redis, info_of_all, ping_all
+from shared.redis_settings import unsafe_servers
 from shared.stream import Partition
 
 _log = get_log("app")
@@ -51,7 +52,7 @@ async def run(settings: Settings) -> None:
             finally:
                 await clickhouse.close()
         finally:
-            await redis.aclose()
+            await close_redis(redis)
     _log.info("stopped")
 
 
@@ -67,7 +68,7 @@ async def _work(
 
     async def ask_redis() -> None:
         with translated():
-            await redis.ping()
+            await ping_all(redis)
 
     async def ask_clickhouse() -> None:
         await clickhouse.query("SELECT 1")
@@ -103,7 +104,7 @@ async def _warn(redis: Redis) -> None:
     """Say loudly what is wrong with Redis' settings."""
     try:
         with translated():
-            problems = unsafe_settings(await redis.info("everything"))
+            problems = unsafe_servers(await info_of_all(redis))
     except RedisFault:
         return  # the worker says it, and waits
     counters.redis_unsafe.set(len(problems))

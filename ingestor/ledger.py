@@ -19,6 +19,7 @@ from ingestor.marks import Marks
 from ingestor.progress import Census, Seen
 from ingestor.redis_link import Redis, load_script, translated
 from shared.clock import unix_ms
+from shared.redis_client import info_of
 from shared.stream import Partition
 
 _decoder = msgspec.json.Decoder(Bounds)
@@ -148,10 +149,10 @@ class Ledger:
         with translated():
             return int(await self._reconcile(keys=keys, args=[lease.owner]))
 
-    async def serving_s(self) -> float:
-        """How long this Redis has been the only one, as far as it knows; 0 if it once followed another."""
+    async def serving_s(self, partition: Partition) -> float:
+        """How long the partition's server has been the only one, as far as it knows; 0 if it once followed another."""
         with translated():
-            info = await self._client.info("everything")
+            info = await info_of(self._client, partition.done)
         alone = info.get("role") == "master" and int(info.get("second_repl_offset", 0)) == -1
         return float(info.get("uptime_in_seconds", 0)) if alone else 0.0
 

@@ -10,8 +10,9 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from msgspec import Meta
 
-from shared.environment import Secret, SecretUrl, SettingsFault, check_redis_url, check_url, parse_listen, read_settings
+from shared.environment import Secret, SecretUrl, SettingsFault, check_url, parse_listen, read_settings
 from shared.logs import LogLevel
+from shared.redis_url import check_redis_url
 
 MAX_BATCH_EVENTS: Final = 500_000
 """A batch must be one block for ClickHouse (1,048,576 rows at most): the deduplication token is per block."""

@@ -9,6 +9,15 @@ from typing import Any
 EVICTION_SAFE = "noeviction"
 
 
+def unsafe_servers(infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The same for several servers by their address, which is empty where there is one."""
+    return [
+        f"{address}: {problem}" if address else problem
+        for address, info in sorted(infos.items())
+        for problem in unsafe_settings(info)
+    ]
+
+
 def unsafe_settings(info: Mapping[str, Any]) -> list[str]:
     """What is wrong with a server for the event stream; empty if nothing is, or if it does not say."""
     problems = []
