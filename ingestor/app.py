@@ -19,7 +19,7 @@ from ingestor.probes import Health, serve_probes
 from ingestor.reader import Limits, Reader
 from ingestor.recovery import Recovery
 from ingestor.redis_link import Redis, open_redis, translated
-from ingestor.settings import ClickHouseAddress, Settings, clickhouse_address
+from ingestor.settings import ClickHouseAddress, Settings, clickhouse_of
 from ingestor.worker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Parts, Worker
 from shared import counters
 from shared.environment import parse_listen
@@ -43,7 +43,7 @@ async def run(settings: Settings) -> None:
     async with serve_probes(health, host, port) as address:
         redis = open_redis(settings.redis_url)
         try:
-            clickhouse = await _reach(clickhouse_address(settings.clickhouse_url), health, stopping)
+            clickhouse = await _reach(clickhouse_of(settings), health, stopping)
             if clickhouse is None:
                 return
             print(f"lectr ingestor working, ops listening on {address}", flush=True)  # noqa: T201 - the one line for whoever started it
@@ -119,6 +119,7 @@ async def _reach(address: ClickHouseAddress, health: Health, stopping: asyncio.E
         health.beat("start")
         try:
             clickhouse = await ClickHouse.connect(address)
+            await clickhouse.check_cluster()
             await clickhouse.check_schema()
         except (ClickHouseFault, SchemaFault) as fault:
             # Missing tables are waited for: a cluster starts the migration and the workers in any order.

@@ -60,8 +60,9 @@ class Recovery:
         try:
             _, batch = await rebuilt(self._reader, lease.partition, pending)
             if batch.bounds.rows:
-                lease.check()
-                await insert(batch)
+                async with self._clickhouse.turn:
+                    lease.check()
+                    await insert(batch)
         except PendingMismatch as gone:
             # Its events are stored, or come again from their journals.
             _log.warning("batch given up", token=pending.token, detail=str(gone))

@@ -190,10 +190,11 @@ class Worker:
     async def _store(self, lease: Lease, batch: Batch, entries: list[Entry]) -> None:
         block = await asyncio.to_thread(to_block, batch.segments, self._parts.pricer)
         if batch.bounds.rows:
-            lease.check()
-            started_s = time.monotonic()
             try:
-                await self._parts.clickhouse.insert(batch.bounds.token, self._partition.index, block.data)
+                async with self._parts.clickhouse.turn:
+                    lease.check()
+                    started_s = time.monotonic()
+                    await self._parts.clickhouse.insert(batch.bounds.token, self._partition.index, block.data)
             except ClickHouseFault as fault:
                 await self._refused(lease, batch, entries, fault)
                 return
