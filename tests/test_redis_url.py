@@ -1,9 +1,14 @@
 """LECTR_REDIS_URL for a cluster and for Sentinels: what is read from it, and how a wrong one is refused."""
 
+import subprocess
+from typing import Any
+
 import pytest
 
 from shared.environment import Secret, SecretUrl, SettingsFault
+from shared.redis_client import close_redis, open_redis
 from shared.redis_url import RedisAddress, RedisKind, redis_address
+from tests.parts import ROOT, clean_environ, python
 
 
 @pytest.mark.parametrize(
@@ -68,3 +73,31 @@ def test_a_wrong_url_is_refused_with_the_fix(url: str, reason: str) -> None:
         redis_address(SecretUrl(url))
     assert reason in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("url", ["redis+cluster://:secret@127.0.0.1:1", "redis+sentinel://:secret@127.0.0.1:1/events"])
+def test_servers_that_are_away_are_named_by_the_command_line(url: str) -> None:
+    """Exit code 2 and one line with the URL, its password starred."""
+    environ = clean_environ(LECTR_REDIS_URL=url)
+    command = python("dashboard", "org", "list")
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert f"Redis at {url.replace(':secret', '***')} does not answer" in done.stderr
+
+
+async def test_tls_is_spoken_to_every_server() -> None:
+    """With rediss+… the servers and the Sentinels are spoken to over TLS, each with its own account."""
+    cluster: Any = open_redis(SecretUrl("rediss+cluster://u:p@h:1"), connect_timeout_s=1, reply_timeout_s=1)
+    url = "rediss+sentinel://u:p@h:1/events/2?sentinel_username=s&sentinel_password=t&ssl_cert_reqs=none"
+    service: Any = open_redis(SecretUrl(url), connect_timeout_s=1, reply_timeout_s=1)
+    try:
+        assert cluster.get_connection_kwargs()["connection_class"].__name__ == "SSLConnection"
+        assert service.connection_pool.connection_class.__name__ == "SentinelManagedSSLConnection"
+        (sentinel,) = service.connection_pool.sentinel_manager.sentinels
+        assert sentinel.connection_pool.connection_class.__name__ == "SSLConnection"
+        pools = (service.connection_pool.connection_kwargs, sentinel.connection_pool.connection_kwargs)
+        assert [(pool["username"], pool["password"], pool["db"]) for pool in pools] == [("u", "p", 2), ("s", "t", 0)]
+    finally:
+        await close_redis(cluster)
+        await close_redis(service)
