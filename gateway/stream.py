@@ -11,7 +11,15 @@ import msgspec
 
 from gateway.journal import Backlog, Run
 from shared.environment import SecretUrl
-from shared.redis_client import REDIS_ERRORS, NoPermissionError, Script, close_redis, info_of_all, open_redis
+from shared.redis_client import (
+    REDIS_ERRORS,
+    NoPermissionError,
+    Script,
+    close_redis,
+    info_of_all,
+    is_watched,
+    open_redis,
+)
 from shared.redis_settings import unsafe_servers
 from shared.stream import BootEnd, Partition, encode_boot_end, encode_frame, partition_of
 
@@ -72,7 +80,7 @@ class Stream:
     async def unsafe_settings(self) -> list[str]:
         """What is wrong with Redis' settings, in sentences; nothing if it does not tell."""
         try:
-            return unsafe_servers(await info_of_all(self._redis))
+            return unsafe_servers(await info_of_all(self._redis), watched=is_watched(self._redis))
         except NoPermissionError:
             return []
 

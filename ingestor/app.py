@@ -24,7 +24,7 @@ from ingestor.worker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Parts, Worker
 from shared import counters
 from shared.environment import parse_listen
 from shared.logs import get_log
-from shared.redis_client import close_redis, info_of_all, ping_all
+from shared.redis_client import close_redis, info_of_all, is_watched, ping_all
 from shared.redis_settings import unsafe_servers
 from shared.stream import Partition
 
@@ -104,7 +104,7 @@ async def _warn(redis: Redis) -> None:
     """Say loudly what is wrong with Redis' settings."""
     try:
         with translated():
-            problems = unsafe_servers(await info_of_all(redis))
+            problems = unsafe_servers(await info_of_all(redis), watched=is_watched(redis))
     except RedisFault:
         return  # the worker says it, and waits
     counters.redis_unsafe.set(len(problems))

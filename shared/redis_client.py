@@ -29,6 +29,7 @@ __all__ = [
     "home_of",
     "info_of",
     "info_of_all",
+    "is_watched",
     "open_blocking",
     "open_redis",
     "ping_all",
@@ -119,8 +120,15 @@ async def close_redis(client: AsyncRedis) -> None:
         # One that has just lost a server closes nothing by itself.
         await any_client.nodes_manager.aclose()
         await any_client.nodes_manager.aclose("startup_nodes")
-    elif isinstance(client.connection_pool, redis.asyncio.sentinel.SentinelConnectionPool):
-        await client.connection_pool.sentinel_manager.aclose()
+    elif is_watched(client):
+        await cast("Any", client.connection_pool).sentinel_manager.aclose()
+
+
+def is_watched(client: AsyncRedis) -> bool:
+    """Whether Sentinels say which server to ask."""
+    any_client: object = client
+    pool = None if isinstance(any_client, redis.asyncio.RedisCluster) else client.connection_pool
+    return isinstance(pool, redis.asyncio.sentinel.SentinelConnectionPool)
 
 
 async def home_of(client: AsyncRedis, key: str) -> dict[str, Any]:

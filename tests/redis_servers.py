@@ -19,6 +19,7 @@ SHARDS = 3
 SLOTS = 16_384
 NODE_TIMEOUT_MS = 1_000
 SENTINELS = 3
+REPLICAS = 2
 SERVICE = "lectr-events"
 
 
@@ -127,16 +128,18 @@ def _primaries(ports: list[int]) -> list[int]:
 
 @contextlib.contextmanager
 def start_sentinels(directory: Path) -> Iterator[Servers]:
-    """A server with a replica, and three Sentinels that watch them. The URL names two Sentinels."""
+    """A server with two replicas, and three Sentinels that watch them. The URL names two Sentinels."""
     parts: dict[int, Part] = {}
     watchers: dict[int, Part] = {}
     try:
-        part, master = start_server(directory)
+        options = ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "1", "--repl-diskless-sync-delay", "0")
+        part, master = start_server(directory, *options)
         parts[master] = part
-        quick = ("--repl-diskless-sync-delay", "0")
-        part, replica = start_server(directory, "--replicaof", f"127.0.0.1 {master}", *quick)
-        parts[replica] = part
-        wait_until(lambda: _replication(replica).get("master_link_status") == "up")
+        for _ in range(REPLICAS):
+            part, replica = start_server(directory, "--replicaof", f"127.0.0.1 {master}", *options)
+            parts[replica] = part
+        wait_until(lambda: _replication(master)["connected_slaves"] == REPLICAS)
+        wait_until(lambda: _replication(master)["min_slaves_good_slaves"] == REPLICAS)
         for _ in range(SENTINELS):
             part, port = _start_sentinel(directory, master)
             watchers[port] = part
@@ -173,7 +176,7 @@ def _seen_by(sentinel: int) -> dict[str, Any]:
 
 def _knows_all(sentinel: int) -> bool:
     seen = _seen_by(sentinel)
-    return bool(seen["num-other-sentinels"] == SENTINELS - 1 and seen["num-slaves"])
+    return bool(seen["num-other-sentinels"] == SENTINELS - 1 and seen["num-slaves"] == REPLICAS)
 
 
 def _masters(watchers: dict[int, Part], parts: dict[int, Part]) -> list[int]:

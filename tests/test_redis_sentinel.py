@@ -1,11 +1,14 @@
-"""Sentinel: a real server with a replica, watched by three Sentinels, carries the registry and the events."""
+"""Sentinel: a real server with two replicas, watched by three Sentinels, carries the registry and the events."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from shared.environment import SecretUrl
+from shared.redis_client import close_redis, info_of_all, is_watched, open_redis
+from shared.redis_settings import unsafe_servers
 from tests.parts import admin, fetch, wait_until
-from tests.redis_servers import start_sentinels
+from tests.redis_servers import ask, start_sentinels
 from tests.redis_site import PARTITIONS, Site, start_site
 
 
@@ -32,6 +35,22 @@ def test_a_rotated_key_is_in_effect_within_a_second(site: Site) -> None:
     wait_until(lambda: site.send("rotated", key=site.lectr.key) == 401, deadline_s=1)
     site.lectr.key = new
     assert site.send("after-rotation") == 200
+
+
+async def test_a_master_that_would_not_notice_its_end_is_said_to_be_unsafe(site: Site) -> None:
+    """Without min-replicas-to-write a former master grants leases beside the new one: said by gateway and ingestor."""
+    (master,) = site.servers.writable()
+    client = open_redis(SecretUrl(site.servers.url), connect_timeout_s=5, reply_timeout_s=5)
+    try:
+        safe = unsafe_servers(await info_of_all(client), watched=is_watched(client))
+        ask(master, "CONFIG", "SET", "min-replicas-to-write", "0")
+        unsafe = unsafe_servers(await info_of_all(client), watched=is_watched(client))
+    finally:
+        ask(master, "CONFIG", "SET", "min-replicas-to-write", "1")
+        await close_redis(client)
+    assert safe == []
+    assert len(unsafe) == 1
+    assert "set it to 1 and min-replicas-max-lag" in unsafe[0]
 
 
 def test_a_failover_under_load_loses_and_doubles_nothing(site: Site) -> None:
