@@ -4,17 +4,17 @@ In: what an operator asks for. Out: the new record. A key is returned once, by t
 stays.
 """
 
+import importlib.resources
 import re
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
-import redis
-from redis.exceptions import RedisError, WatchError
 
 from shared.clock import unix_ms
-from shared.environment import SecretUrl, SettingsFault
+from shared.environment import SecretUrl
+from shared.redis_client import REDIS_ERRORS, open_blocking
 from shared.registry import (
     CHANGES_CHANNEL,
     ORGS_KEY,
@@ -36,6 +36,7 @@ _ENDPOINT: Final = re.compile(
 )
 _LONGEST_FEATURE_BYTES: Final = 1024
 _MOST_DRAIN_FEATURES: Final = 100
+_CHANGE: Final = importlib.resources.files("dashboard").joinpath("change.lua").read_text(encoding="utf-8")
 _LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -49,13 +50,9 @@ class Registry:
     def __init__(self, redis_url: SecretUrl) -> None:
         self._shown_url = str(redis_url)
         try:
-            self._redis = redis.Redis.from_url(
-                redis_url.reveal(), socket_connect_timeout=_SOCKET_TIMEOUT_S, socket_timeout=_SOCKET_TIMEOUT_S
-            )
-            # Connections are made on first use; an option in the URL that none takes is to be seen now.
-            self._redis.connection_pool.make_connection()
-        except (TypeError, ValueError) as error:
-            raise SettingsFault(f"LECTR_REDIS_URL={redis_url}: {error}") from None
+            self._redis = open_blocking(redis_url, timeout_s=_SOCKET_TIMEOUT_S)
+        except REDIS_ERRORS as error:
+            raise self._unavailable(error) from None
 
     def close(self) -> None:
         """Give the connections back."""
@@ -65,7 +62,7 @@ class Registry:
         """All organisations by name. Raises RegistryUnavailable, RegistryFault."""
         try:
             records = self._redis.hgetall(ORGS_KEY)
-        except RedisError as error:
+        except REDIS_ERRORS as error:
             raise self._unavailable(error) from None
         return sorted((_read(name, record) for name, record in records.items()), key=lambda org: org.org)
 
@@ -122,27 +119,19 @@ class Registry:
 
     def _change(self, name: str, make: Callable[[Org | None], Org]) -> Org:
         try:
-            with self._redis.pipeline() as step:
-                while True:
-                    try:
-                        step.watch(ORGS_KEY, VERSION_KEY)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
-                        record = step.hget(ORGS_KEY, name)
-                        highest = int(step.get(VERSION_KEY) or 0)
-                        org = make(None if record is None else _read(name, record))
-                        # Time-based, so that it still grows after Redis lost its memory.
-                        org = msgspec.structs.replace(org, version=max(highest + 1, unix_ms()))
-                        step.multi()
-                        step.hset(ORGS_KEY, name, encode_org(org))
-                        step.set(VERSION_KEY, org.version)
-                        step.publish(CHANGES_CHANNEL, encode_org(org))
-                        step.execute()
-                    except WatchError:
-                        continue
+            while True:
+                record = self._redis.hget(ORGS_KEY, name)
+                highest = self._redis.get(VERSION_KEY) or b"0"
+                org = make(None if record is None else _read(name, record))
+                # Time-based, so that it still grows after Redis lost its memory.
+                org = msgspec.structs.replace(org, version=max(max(int(highest), org.version) + 1, unix_ms()))
+                arguments = (name, record or b"", highest, encode_org(org), org.version, CHANGES_CHANNEL)
+                if self._redis.eval(_CHANGE, 2, ORGS_KEY, VERSION_KEY, *arguments) == b"done":
                     return org
-        except RedisError as error:
+        except REDIS_ERRORS as error:
             raise self._unavailable(error) from None
 
-    def _unavailable(self, error: RedisError) -> RegistryUnavailable:
+    def _unavailable(self, error: Exception) -> RegistryUnavailable:
         return RegistryUnavailable(
             f"Redis at {self._shown_url} does not answer ({type(error).__name__}); start it, or set LECTR_REDIS_URL"
         )

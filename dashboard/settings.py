@@ -2,7 +2,8 @@
 
 import msgspec
 
-from shared.environment import SecretUrl, check_redis_url, read_settings
+from shared.environment import SecretUrl, read_settings
+from shared.redis_url import check_redis_url
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import redis.asyncio
-import redis.backoff
-from redis.asyncio.retry import Retry
 
 from shared import counters
 from shared.environment import SecretUrl, SettingsFault
 from shared.logs import get_log
+from shared.redis_client import Subscription, close_redis, open_redis, subscribe_near
 from shared.registry import CHANGES_CHANNEL, ORGS_KEY, VERSION_KEY, Org, RegistryFault, decode_org
 from shared.tasks import cancelled
 
@@ -119,17 +117,7 @@ class Registry:
         self._snapshot = snapshot
         self._version: bytes | str = b""
         self._shown_url = str(redis_url)
-        try:
-            self._redis = redis.asyncio.Redis.from_url(
-                redis_url.reveal(),
-                socket_connect_timeout=_SOCKET_TIMEOUT_S,
-                socket_timeout=_SOCKET_TIMEOUT_S,
-                retry=Retry(redis.backoff.NoBackoff(), 0),
-            )
-            # Connections are made on first use; an option in the URL that none takes is to be seen now.
-            self._redis.connection_pool.make_connection()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
-        except (TypeError, ValueError) as error:
-            raise SettingsFault(f"LECTR_REDIS_URL={redis_url}: {error}") from None
+        self._redis = open_redis(redis_url, connect_timeout_s=_SOCKET_TIMEOUT_S, reply_timeout_s=_SOCKET_TIMEOUT_S)
         self._following: asyncio.Task[None] | None = None
         self._log = get_log("registry")
 
@@ -154,14 +142,13 @@ class Registry:
             self._following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._following
-        await self._redis.aclose()
+        await close_redis(self._redis)
 
     async def _follow(self) -> None:
         while True:
             try:
-                async with self._redis.pubsub(ignore_subscribe_messages=True) as changes:
-                    # Subscribed before the first read: a change in between is then seen twice, not never.
-                    await changes.subscribe(CHANGES_CHANNEL)
+                # Subscribed before the first read: a change in between is then seen twice, not never.
+                async with await subscribe_near(self._redis, VERSION_KEY, CHANGES_CHANNEL) as changes:
                     self._version = b""
                     while True:
                         await self._poll()
@@ -192,7 +179,7 @@ class Registry:
             self.redis_failing = False
         self.loaded.set()
 
-    async def _listen(self, changes: redis.asyncio.client.PubSub) -> None:
+    async def _listen(self, changes: Subscription) -> None:
         """Take pushes until it is time to poll."""
         deadline = asyncio.get_running_loop().time() + self._poll_s
         while (left_s := deadline - asyncio.get_running_loop().time()) > 0:

@@ -6,8 +6,9 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from shared.environment import SecretUrl, SettingsFault, check_redis_url, check_url, parse_listen, read_settings
+from shared.environment import SecretUrl, SettingsFault, check_url, parse_listen, read_settings
 from shared.logs import LogLevel
+from shared.redis_url import check_redis_url
 
 _MIB: Final = 1024 * 1024
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from gateway.journal import Backlog, Journal, Orphan, Run, Segment, adopt_orphans, remove_segments
-from gateway.stream import Marks, RedisError, Stream
+from gateway.stream import REDIS_ERRORS, Marks, Stream
 from shared import counters
 from shared.clock import unix_ms
 from shared.environment import SecretUrl
@@ -235,7 +235,7 @@ class Shipper:
                 reason = type(error).__name__
                 counters.push_retries.labels(reason).inc()
                 if not self.redis_failing:
-                    what = "redis_unavailable" if isinstance(error, (RedisError, OSError)) else "defect"
+                    what = "redis_unavailable" if isinstance(error, REDIS_ERRORS) else "defect"
                     self._log.warning(what, error=reason, waiting_events=self.waiting_events)
                 self.redis_failing = True
                 await asyncio.sleep(backoff_s * (0.5 + secrets.randbelow(1000) / 1000))

@@ -8,17 +8,22 @@ import importlib.resources
 from typing import Final, cast
 
 import msgspec
-import redis.asyncio
-import redis.backoff
-from redis.asyncio.retry import Retry
-from redis.exceptions import NoPermissionError, RedisError
 
 from gateway.journal import Backlog, Run
 from shared.environment import SecretUrl
-from shared.redis_settings import unsafe_settings
+from shared.redis_client import (
+    REDIS_ERRORS,
+    NoPermissionError,
+    Script,
+    close_redis,
+    info_of_all,
+    is_watched,
+    open_redis,
+)
+from shared.redis_settings import unsafe_servers
 from shared.stream import BootEnd, Partition, encode_boot_end, encode_frame, partition_of
 
-__all__ = ["Marks", "RedisError", "Stream"]
+__all__ = ["REDIS_ERRORS", "Marks", "Stream"]
 
 SOCKET_TIMEOUT_S: Final = 5.0
 
@@ -36,16 +41,11 @@ class Stream:
     """Redis, as a gateway uses it for events."""
 
     def __init__(self, redis_url: SecretUrl) -> None:
-        self._redis = redis.asyncio.Redis.from_url(
-            redis_url.reveal(),
-            socket_connect_timeout=SOCKET_TIMEOUT_S,
-            socket_timeout=SOCKET_TIMEOUT_S,
-            # Frames are repeated by the shipper's own loop, which knows that it is safe.
-            retry=Retry(redis.backoff.NoBackoff(), 0),
-        )
+        # Frames are repeated by the shipper's own loop, which knows that it is safe.
+        self._redis = open_redis(redis_url, connect_timeout_s=SOCKET_TIMEOUT_S, reply_timeout_s=SOCKET_TIMEOUT_S)
         folder = importlib.resources.files("gateway")
         self._push, self._marks, self._end = (
-            self._redis.register_script(folder.joinpath(name).read_text(encoding="utf-8"))
+            Script(self._redis, folder.joinpath(name).read_text(encoding="utf-8"))
             for name in ("push.lua", "marks.lua", "end.lua")
         )
 
@@ -80,13 +80,13 @@ class Stream:
     async def unsafe_settings(self) -> list[str]:
         """What is wrong with Redis' settings, in sentences; nothing if it does not tell."""
         try:
-            return unsafe_settings(await self._redis.info("everything"))
+            return unsafe_servers(await info_of_all(self._redis), watched=is_watched(self._redis))
         except NoPermissionError:
             return []
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._redis.aclose()
+        await close_redis(self._redis)
 
 
 def _partition(backlog: Backlog) -> Partition:

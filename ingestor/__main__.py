@@ -13,7 +13,7 @@ from ingestor.app import run
 from ingestor.faults import IngestorFault, MigrationFault
 from ingestor.migrate import migrate
 from ingestor.redrive import list_dead_letters, redrive
-from ingestor.settings import Settings, clickhouse_address, load_settings
+from ingestor.settings import Settings, clickhouse_of, load_settings
 from shared.environment import SettingsFault, show_settings
 from shared.logs import get_log, start_logs
 
@@ -50,7 +50,7 @@ def main(context: click.Context, *, print_settings: bool, migrate_first: bool) -
         return
     try:
         if migrate_first:
-            asyncio.run(migrate(clickhouse_address(settings.clickhouse_url)))
+            asyncio.run(migrate(clickhouse_of(settings)))
         asyncio.run(run(settings))
     except IngestorFault as fault:
         get_log("app").error("cannot start", fault=fault.label, detail=str(fault))
@@ -75,7 +75,7 @@ def _named(fault: IngestorFault) -> str:
 def migrate_command() -> None:
     """Create or update the tables and views, then exit."""
     try:
-        applied = asyncio.run(migrate(clickhouse_address(load_settings().clickhouse_url)))
+        applied = asyncio.run(migrate(clickhouse_of(load_settings())))
     except SettingsFault as fault:
         raise CannotRun(str(fault)) from None
     except IngestorFault as fault:

@@ -19,12 +19,13 @@ from ingestor.probes import Health, serve_probes
 from ingestor.reader import Limits, Reader
 from ingestor.recovery import Recovery
 from ingestor.redis_link import Redis, open_redis, translated
-from ingestor.settings import ClickHouseAddress, Settings, clickhouse_address
+from ingestor.settings import ClickHouseAddress, Settings, clickhouse_of
 from ingestor.worker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Parts, Worker
 from shared import counters
 from shared.environment import parse_listen
 from shared.logs import get_log
-from shared.redis_settings import unsafe_settings
+from shared.redis_client import close_redis, info_of_all, is_watched, ping_all
+from shared.redis_settings import unsafe_servers
 from shared.stream import Partition
 
 _log = get_log("app")
@@ -42,7 +43,7 @@ async def run(settings: Settings) -> None:
     async with serve_probes(health, host, port) as address:
         redis = open_redis(settings.redis_url)
         try:
-            clickhouse = await _reach(clickhouse_address(settings.clickhouse_url), health, stopping)
+            clickhouse = await _reach(clickhouse_of(settings), health, stopping)
             if clickhouse is None:
                 return
             print(f"lectr ingestor working, ops listening on {address}", flush=True)  # noqa: T201 - the one line for whoever started it
@@ -51,7 +52,7 @@ async def run(settings: Settings) -> None:
             finally:
                 await clickhouse.close()
         finally:
-            await redis.aclose()
+            await close_redis(redis)
     _log.info("stopped")
 
 
@@ -67,7 +68,7 @@ async def _work(
 
     async def ask_redis() -> None:
         with translated():
-            await redis.ping()
+            await ping_all(redis)
 
     async def ask_clickhouse() -> None:
         await clickhouse.query("SELECT 1")
@@ -103,7 +104,7 @@ async def _warn(redis: Redis) -> None:
     """Say loudly what is wrong with Redis' settings."""
     try:
         with translated():
-            problems = unsafe_settings(await redis.info("everything"))
+            problems = unsafe_servers(await info_of_all(redis), watched=is_watched(redis))
     except RedisFault:
         return  # the worker says it, and waits
     counters.redis_unsafe.set(len(problems))
@@ -118,6 +119,7 @@ async def _reach(address: ClickHouseAddress, health: Health, stopping: asyncio.E
         health.beat("start")
         try:
             clickhouse = await ClickHouse.connect(address)
+            await clickhouse.check_cluster()
             await clickhouse.check_schema()
         except (ClickHouseFault, SchemaFault) as fault:
             # Missing tables are waited for: a cluster starts the migration and the workers in any order.

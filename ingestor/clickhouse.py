@@ -3,8 +3,9 @@
 In: blocks and tokens. Out: stored rows, or a ClickHouseFault that says what to do. Never retries by itself.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 from aiohttp import ClientError
@@ -12,6 +13,7 @@ from clickhouse_connect.driver import create_async_client
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from ingestor.cluster import SETTINGS, shape_problem
 from ingestor.faults import SCHEMA_CODES, Action, ClickHouseFault, SchemaFault, action_of
 from ingestor.rows import COLUMNS
 from ingestor.settings import ClickHouseAddress
@@ -23,6 +25,8 @@ _RANGES_PER_QUERY: Final = 1_000
 """About 90 bytes each; ClickHouse refuses queries of more than 256 KiB (code 62)."""
 _PIECE_BYTES: Final = 256 * 1024
 _MIGRATE_HINT: Final = "run: python -m ingestor migrate"
+_SHARDS: Final = "SELECT cluster, toUInt32(uniqExact(shard_num)) FROM system.clusters GROUP BY cluster"
+_ENGINE: Final = "SELECT engine FROM system.tables WHERE database = currentDatabase() AND name = {table:String}"
 _INSERT_SETTINGS: Final = {
     # Sent with every insert, as servers differ in their defaults from release to release.
     "async_insert": 0,
@@ -44,6 +48,8 @@ class ClickHouse:
     def __init__(self, client: AsyncClient, address: ClickHouseAddress) -> None:
         self._client = client
         self._address = address
+        self.turn: AbstractAsyncContextManager[object] = asyncio.Lock() if address.cluster else nullcontext()
+        """To be held around an insert: a cluster refuses one that comes before the one before is kept by a majority."""
 
     @classmethod
     async def connect(cls, address: ClickHouseAddress, *, database: bool = True) -> "ClickHouse":
@@ -65,6 +71,7 @@ class ClickHouse:
                 autogenerate_session_id=False,
                 query_retries=0,
                 client_name="lectr-ingestor",
+                settings=SETTINGS if address.cluster else {},
             )
         return cls(client, address)
 
@@ -78,10 +85,12 @@ class ClickHouse:
                 TABLE,
                 [column.name for column in COLUMNS],
                 # In pieces it goes out as it is; the driver would copy bytes behind the statement, in the event loop.
+                # And pieces it cannot repeat: bytes it does, whatever its settings say, behind a lease that ran out.
                 _pieces(block),
                 fmt="Native",
                 settings={
                     **_INSERT_SETTINGS,
+                    **(SETTINGS if self._address.cluster else {}),
                     "insert_deduplication_token": token,
                     "log_comment": log_comment(partition),
                 },
@@ -100,6 +109,14 @@ class ClickHouse:
             rows += int(result.result_rows[0][0])
         return rows
 
+    async def check_cluster(self) -> None:
+        """Raise SchemaFault unless the server belongs to the cluster of the settings, and that has a usable shape."""
+        if self._address.cluster:
+            shards = {str(name): int(count) for name, count in await self.query(_SHARDS)}
+            macros = {str(name) for (name,) in await self.query("SELECT macro FROM system.macros")}
+            if problem := shape_problem(self._address.cluster, shards, macros):
+                raise SchemaFault(f"{self._address.shown}: {problem}")
+
     async def check_schema(self) -> None:
         """Raise SchemaFault unless the table has every column that inserts fill, with its type."""
         with _translated(self._address):
@@ -110,12 +127,28 @@ class ClickHouse:
         found: dict[str, str] = {name: kind for name, kind in result.result_rows}  # noqa: C416 - typed rows
         if not found:
             raise SchemaFault(f"{self._address.shown}: no table {TABLE}; {_MIGRATE_HINT}")
+        await self._check_engine()
         for column in COLUMNS:
             kind = found.get(column.name)
             if kind is None:
                 raise SchemaFault(f"{self._address.shown}: {TABLE} has no column {column.name}; {_MIGRATE_HINT}")
             if kind != column.kind:
                 raise SchemaFault(f"{self._address.shown}: {TABLE}.{column.name} is {kind}, expected {column.kind}")
+
+    async def _check_engine(self) -> None:
+        if not self._address.cluster:
+            return
+        parameters = {"table": TABLE}
+        ((engine,),) = await self.query(_ENGINE, parameters)
+        if not str(engine).startswith("Replicated"):
+            raise SchemaFault(
+                f"{self._address.shown}: LECTR_CLICKHOUSE_CLUSTER is set, but {TABLE} is of this server alone "
+                f"({engine}); name a new database in LECTR_CLICKHOUSE_URL, migrate it, and copy the rows"
+            )
+
+    def everywhere(self, table: str) -> str:
+        """A table of the system, of every server that may be working for us."""
+        return f"clusterAllReplicas(`{self._address.cluster}`, {table})" if self._address.cluster else table
 
     async def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Rows of a query, `parameters` bound by the server. Raises ClickHouseFault, SchemaFault."""

@@ -19,9 +19,11 @@ from ingestor.marks import Marks
 from ingestor.progress import Census, Seen
 from ingestor.redis_link import Redis, load_script, translated
 from shared.clock import unix_ms
+from shared.redis_client import info_of
 from shared.stream import Partition
 
 _decoder = msgspec.json.Decoder(Bounds)
+_SCRIPTS = ("look", "record", "commit", "validate", "reconcile", "rewind")
 
 
 class Trust(StrEnum):
@@ -52,8 +54,8 @@ class Ledger:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._look, self._record, self._commit, self._validate, self._reconcile = (
-            load_script(client, f"{name}.lua") for name in ("look", "record", "commit", "validate", "reconcile")
+        self._look, self._record, self._commit, self._validate, self._reconcile, self._rewind = (
+            load_script(client, f"{name}.lua") for name in _SCRIPTS
         )
 
     async def state(self, partition: Partition) -> State:
@@ -134,6 +136,16 @@ class Ledger:
             outcome = await self._validate(keys=[partition.lease, partition.pending, partition.done], args=args)
         _check(outcome, partition)
 
+    async def rewind(self, lease: Lease, marks: Mapping[int, Marks]) -> None:
+        """Expect again what is missing of these sources. Raises LeaseLost, RedisFault."""
+        partition = lease.partition
+        args: list[str | int] = [lease.owner]
+        for source, mark in marks.items():
+            args += (source, mark.end_of_first)
+        with translated():
+            outcome = await self._rewind(keys=[partition.lease, partition.accepted, partition.ended], args=args)
+        _check(outcome, partition)
+
     async def reconcile(self, lease: Lease) -> int:
         """Expect again what has vanished from an empty stream; how many numbers that are. Raises RedisFault."""
         partition = lease.partition
@@ -148,10 +160,10 @@ class Ledger:
         with translated():
             return int(await self._reconcile(keys=keys, args=[lease.owner]))
 
-    async def serving_s(self) -> float:
-        """How long this Redis has been the only one, as far as it knows; 0 if it once followed another."""
+    async def serving_s(self, partition: Partition) -> float:
+        """How long the partition's server has been the only one, as far as it knows; 0 if it once followed another."""
         with translated():
-            info = await self._client.info("everything")
+            info = await info_of(self._client, partition.done)
         alone = info.get("role") == "master" and int(info.get("second_repl_offset", 0)) == -1
         return float(info.get("uptime_in_seconds", 0)) if alone else 0.0
 

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from ingestor.clickhouse import ClickHouse
+from ingestor.cluster import database_statement, for_cluster, tables_in
 from ingestor.faults import ClickHouseFault, MigrationFault, SchemaFault
 from ingestor.settings import ClickHouseAddress
 
@@ -88,25 +89,35 @@ async def migrate(address: ClickHouseAddress, directory: Path = DIRECTORY) -> li
     migrations = read_migrations(directory)
     server = await ClickHouse.connect(address, database=False)
     try:
-        await server.execute(f"CREATE DATABASE IF NOT EXISTS `{address.database}`")
+        await server.check_cluster()
+        await server.execute(database_statement(address.database, address.cluster))
     finally:
         await server.close()
     database = await ClickHouse.connect(address)
     try:
-        await database.execute(_RECORD_TABLE)
+        known = tables_in([statement for migration in migrations for statement in migration.statements])
+        for statement in _as_taken([_RECORD_TABLE.strip()], address, known):
+            await database.execute(statement)
         records = await database.query(
             "SELECT name, toString(argMin(sha256, applied_at)) FROM migrations GROUP BY name"
         )
         missing = to_apply(migrations, {str(name): str(sha256) for name, sha256 in records})
         for migration in missing:
-            await _apply(database, migration)
+            await _apply(database, migration, _as_taken(migration.statements, address, known))
     finally:
         await database.close()
     return [migration.name for migration in missing]
 
 
-async def _apply(database: ClickHouse, migration: Migration) -> None:
-    for number, statement in enumerate(migration.statements, 1):
+def _as_taken(statements: list[str], address: ClickHouseAddress, tables: frozenset[str]) -> list[str]:
+    """The statements for this server, or for the cluster that it belongs to. Raises MigrationFault."""
+    if not address.cluster:
+        return statements
+    return for_cluster(statements, cluster=address.cluster, database=address.database, tables=tables)
+
+
+async def _apply(database: ClickHouse, migration: Migration, statements: list[str]) -> None:
+    for number, statement in enumerate(statements, 1):
         try:
             await database.execute(statement)
         except (ClickHouseFault, SchemaFault) as fault:

@@ -46,7 +46,8 @@ async def is_empty(clickhouse: ClickHouse) -> bool:
 
 async def settle(clickhouse: ClickHouse, partition: int) -> None:
     """Wait until no insert of this partition runs in ClickHouse. Raises ClickHouseFault."""
-    query = "SELECT count() FROM system.processes WHERE Settings['log_comment'] = {comment:String}"
+    processes = clickhouse.everywhere("system.processes")
+    query = f"SELECT count() FROM {processes} WHERE Settings['log_comment'] = {{comment:String}}"  # noqa: S608 - checked
     parameters = {"comment": log_comment(partition)}
     while int((await clickhouse.query(query, parameters))[0][0]):  # noqa: ASYNC110 - nothing tells when it ends
         await asyncio.sleep(_POLL_S)

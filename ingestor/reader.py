@@ -5,13 +5,14 @@ them. Reads only: entries leave the stream by `ledger.commit` or `deadletter.bur
 """
 
 import asyncio
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 
 from ingestor.batch import Bounds, Entry, Poison, RawEntry, decode_entry
 from ingestor.faults import PendingMismatch
 from ingestor.redis_link import Redis, translated
+from shared.redis_client import home_of
 from shared.stream import Partition
 
 _ENTRIES_PER_READ: Final = 50
@@ -109,4 +110,8 @@ class Reader:
 
     async def _wait_after(self, partition: Partition, last_id: str | None, wait_ms: int) -> None:
         with translated():
-            await self._client.xread({partition.stream: last_id or "0-0"}, count=1, block=wait_ms)
+            # The driver of a cluster would ask a server for the keys of this command, each time and any server.
+            home = await home_of(self._client, partition.stream)
+            await cast("Any", self._client).execute_command(
+                *("XREAD", "COUNT", 1, "BLOCK", wait_ms, "STREAMS", partition.stream, last_id or "0-0"), **home
+            )

@@ -37,7 +37,7 @@ class Recovery:
         partition = lease.partition
         log = _log.bind(partition=partition.index)
         if not await is_empty(self._clickhouse):
-            wait_s = await self._zombies_s(trust)
+            wait_s = await self._zombies_s(partition, trust)
             log.warning("marks compared with ClickHouse", why=trust.value, wait_s=round(wait_s, 1), batch=bool(pending))
             await asyncio.sleep(wait_s)
             await settle(self._clickhouse, partition.index)
@@ -49,10 +49,10 @@ class Recovery:
         await self._ledger.validate(lease, marks)
         counters.recoveries.labels(trust.value).inc()
 
-    async def _zombies_s(self, trust: Trust) -> float:
+    async def _zombies_s(self, partition: Partition, trust: Trust) -> float:
         """How long an ingestor that lost its lease with Redis' memory may still believe in it, and begin an insert."""
         # One that renewed with this process would have kept us from owning the partition.
-        served_s = await self._ledger.serving_s() if trust is Trust.OTHER_RUN else 0.0
+        served_s = await self._ledger.serving_s(partition) if trust is Trust.OTHER_RUN else 0.0
         return max(self._longest_lease_s - served_s, 0.0)
 
     async def _repeat(self, lease: Lease, pending: Bounds, insert: Insert) -> None:
@@ -60,8 +60,9 @@ class Recovery:
         try:
             _, batch = await rebuilt(self._reader, lease.partition, pending)
             if batch.bounds.rows:
-                lease.check()
-                await insert(batch)
+                async with self._clickhouse.turn:
+                    lease.check()
+                    await insert(batch)
         except PendingMismatch as gone:
             # Its events are stored, or come again from their journals.
             _log.warning("batch given up", token=pending.token, detail=str(gone))

@@ -1,4 +1,4 @@
-"""The Redis client, and the one place where its exceptions become ours.
+"""The ingestor's Redis, and the one place where the driver's exceptions become ours.
 
 In: LECTR_REDIS_URL. Out: a client without retries of its own (the worker decides), and `translated()` around every
 call. Never decides what to do about a fault.
@@ -7,19 +7,13 @@ call. Never decides what to do about a fault.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from typing import Final
 
 from ingestor.faults import RedisFault
-from shared.environment import SecretUrl, SettingsFault
-
-if TYPE_CHECKING:
-    from redis.commands.core import AsyncScript
-
+from shared.environment import SecretUrl
+from shared.redis_client import REDIS_ERRORS, Script
+from shared.redis_client import AsyncRedis as Redis
+from shared.redis_client import open_redis as open_client
 
 __all__ = ["Redis", "load_script", "open_redis", "translated"]
 
@@ -30,19 +24,7 @@ REPLY_TIMEOUT_S: Final = 30.0
 
 def open_redis(url: SecretUrl) -> Redis:
     """A client; it connects at the first command. Raises SettingsFault for a URL that redis-py cannot use."""
-    try:
-        client: Redis = Redis.from_url(
-            url.reveal(),
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=REPLY_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-        )
-        # Connections are made on first use; an option in the URL that none takes is to be seen now.
-        client.connection_pool.make_connection()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
-    except (TypeError, ValueError) as error:
-        raise SettingsFault(f"LECTR_REDIS_URL={url}: {error}") from None
-    return client
+    return open_client(url, connect_timeout_s=CONNECT_TIMEOUT_S, reply_timeout_s=REPLY_TIMEOUT_S)
 
 
 @contextmanager
@@ -50,10 +32,10 @@ def translated() -> Iterator[None]:
     """Whatever the Redis driver raises leaves as RedisFault; its texts name hosts and commands, never the password."""
     try:
         yield
-    except (RedisError, OSError) as error:  # OSError covers TimeoutError and refused connections
+    except REDIS_ERRORS as error:
         raise RedisFault(f"{type(error).__name__}: {error}") from error
 
 
-def load_script(client: Redis, name: str) -> "AsyncScript":
+def load_script(client: Redis, name: str) -> Script:
     """A Lua script of this package by its file name."""
-    return client.register_script((Path(__file__).parent / name).read_text("utf-8"))
+    return Script(client, (Path(__file__).parent / name).read_text("utf-8"))

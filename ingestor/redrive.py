@@ -6,6 +6,7 @@ In: settings. Out: what was found, or how many were put back. Works beside runni
 from ingestor.deadletter import DeadLetters
 from ingestor.redis_link import open_redis
 from ingestor.settings import Settings
+from shared.redis_client import close_redis
 from shared.stream import Partition
 
 
@@ -20,7 +21,7 @@ async def list_dead_letters(settings: Settings) -> list[dict[str, str]]:
             async for letter, said in letters.waiting(Partition(index))
         ]
     finally:
-        await client.aclose()
+        await close_redis(client)
 
 
 async def redrive(settings: Settings, *, ids: frozenset[str], reason: str) -> int:
@@ -39,5 +40,5 @@ async def redrive(settings: Settings, *, ids: frozenset[str], reason: str) -> in
             for letter in chosen:
                 put_back += await letters.redrive(Partition(index), letter)
     finally:
-        await client.aclose()
+        await close_redis(client)
     return put_back

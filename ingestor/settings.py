@@ -10,13 +10,15 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from msgspec import Meta
 
-from shared.environment import Secret, SecretUrl, SettingsFault, check_redis_url, check_url, parse_listen, read_settings
+from shared.environment import Secret, SecretUrl, SettingsFault, check_url, parse_listen, read_settings
 from shared.logs import LogLevel
+from shared.redis_url import check_redis_url
 
 MAX_BATCH_EVENTS: Final = 500_000
 """A batch must be one block for ClickHouse (1,048,576 rows at most): the deduplication token is per block."""
 
 _DATABASE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_CLUSTER_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _DEFAULT_DATABASE: Final = "lectr"
 
 
@@ -29,6 +31,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     redis_url: SecretUrl = SecretUrl("redis://127.0.0.1:6379/0")
     clickhouse_url: SecretUrl = SecretUrl("http://127.0.0.1:8123/lectr")
+    clickhouse_cluster: str = ""
+    """Name of the cluster that the URL's server belongs to, of one shard with replicas. Empty: a single server."""
     ops_listen: str = "0.0.0.0:9091"
     stream_partitions: Annotated[int, Meta(ge=1, le=1024)] = 1
     """Same value as at the gateways. Each partition costs a lease renewal every few seconds."""
@@ -52,6 +56,8 @@ class ClickHouseAddress(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     password: Secret
     database: str
+    cluster: str = ""
+    """Empty: a single server."""
     shown: str
     """The URL for logs and errors, secrets starred."""
 
@@ -60,13 +66,22 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings of this process. Raises SettingsFault naming the variable."""
     settings = read_settings(Settings, environ)
     check_redis_url(settings.redis_url)
-    clickhouse_address(settings.clickhouse_url)
+    clickhouse_of(settings)
     parse_listen(settings.ops_listen, "LECTR_OPS_LISTEN")
     return settings
 
 
-def clickhouse_address(url: SecretUrl) -> ClickHouseAddress:
+def clickhouse_of(settings: Settings) -> ClickHouseAddress:
+    """Where to store. Raises SettingsFault."""
+    return clickhouse_address(settings.clickhouse_url, settings.clickhouse_cluster)
+
+
+def clickhouse_address(url: SecretUrl, cluster: str = "") -> ClickHouseAddress:
     """The parts of LECTR_CLICKHOUSE_URL, `http://user:pass@host:8123/lectr`. Raises SettingsFault."""
+    if cluster and not _CLUSTER_NAME.fullmatch(cluster):
+        raise SettingsFault(
+            f"LECTR_CLICKHOUSE_CLUSTER={cluster!r}: a name in system.clusters has letters, digits, _ . and - only"
+        )
     name = "LECTR_CLICKHOUSE_URL"
     check_url(url.reveal(), name, frozenset({"http", "https"}))
     parts = urlsplit(url.reveal())
@@ -82,5 +97,6 @@ def clickhouse_address(url: SecretUrl) -> ClickHouseAddress:
         user=unquote(parts.username or "default"),
         password=Secret(unquote(parts.password or "")),
         database=database,
+        cluster=cluster,
         shown=str(url),
     )

@@ -42,6 +42,8 @@ from shared.stream import Partition
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 10.0
 _ANY_ENTRIES: Final = 1_000_000
+_ASK_AGAIN_S: Final = 5.0
+"""A gateway answers within a second or two; what it sends again is all that came since."""
 
 _log = get_log("worker")
 
@@ -71,6 +73,7 @@ class Worker:
         self._max_entries = _ANY_ENTRIES
         self._recorded_token = ""
         self._pause_s = FIRST_PAUSE_S
+        self._ask_again_s: dict[int, float] = {}
         self._log = _log.bind(partition=partition.index)
 
     async def run(self) -> None:
@@ -190,10 +193,11 @@ class Worker:
     async def _store(self, lease: Lease, batch: Batch, entries: list[Entry]) -> None:
         block = await asyncio.to_thread(to_block, batch.segments, self._parts.pricer)
         if batch.bounds.rows:
-            lease.check()
-            started_s = time.monotonic()
             try:
-                await self._parts.clickhouse.insert(batch.bounds.token, self._partition.index, block.data)
+                async with self._parts.clickhouse.turn:
+                    lease.check()
+                    started_s = time.monotonic()
+                    await self._parts.clickhouse.insert(batch.bounds.token, self._partition.index, block.data)
             except ClickHouseFault as fault:
                 await self._refused(lease, batch, entries, fault)
                 return
@@ -202,9 +206,24 @@ class Worker:
             await store_ends(self._parts.clickhouse, batch.ends)
         await self._parts.ledger.commit(lease, batch)
         self._parts.dead_letters.limit.stored(len(entries))
+        await self._ask_again(lease, batch)
         counters.last_progress_unix_s.set_to_current_time()
         self._max_entries = min(self._max_entries * 2, _ANY_ENTRIES)
         _count(batch, block)
+
+    async def _ask_again(self, lease: Lease, batch: Batch) -> None:
+        """Expect again what is missing before events that are stored, now and then: an answer takes its time."""
+        now_s = time.monotonic()
+        holes = {source: marks for source, marks in batch.done.items() if marks.missing and source not in batch.ends}
+        due = {source: marks for source, marks in holes.items() if now_s >= self._ask_again_s.get(source, 0.0)}
+        # Sources without holes need no memory.
+        self._ask_again_s = {source: at_s for source, at_s in self._ask_again_s.items() if at_s > now_s}
+        if due:
+            self._ask_again_s |= dict.fromkeys(due, now_s + _ASK_AGAIN_S)
+            missing = sum(marks.missing for marks in due.values())
+            counters.events_vanished.inc(missing)
+            self._log.error("events are missing before others", events=missing, cure="expected again")
+            await self._parts.ledger.rewind(lease, due)
 
     async def _refused(self, lease: Lease, batch: Batch, entries: list[Entry], fault: ClickHouseFault) -> None:
         """Cut the batch, bury its only entry, or let the fault go on to be waited out."""

@@ -14,12 +14,15 @@ import msgspec
 
 PREFIX: Final = "LECTR_"
 S = TypeVar("S", bound=msgspec.Struct)
+_HOST: Final = re.compile(r"(\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})")
+_HIGHEST_PORT: Final = 65_535
 _LISTEN: Final = re.compile(r"(\[(?P<ipv6>[^\[\]\s]*:[^\[\]\s]*)\]|(?P<host>[^\[\]:\s]+)):(?P<port>[0-9]{1,5})")
 
 KNOWN_NAMES: Final = frozenset(
     {
         "LECTR_BATCH_MAX_AGE_MS",
         "LECTR_BATCH_MAX_EVENTS",
+        "LECTR_CLICKHOUSE_CLUSTER",
         "LECTR_CLICKHOUSE_URL",
         "LECTR_CLIENT_TIMEOUT_S",
         "LECTR_CONNECTION_LIFETIME_S",
@@ -102,10 +105,13 @@ class SecretUrl(Secret):
     def __repr__(self) -> str:
         try:
             parts = urlsplit(self._value)
-            _ = parts.port
+            user, at, host = parts.netloc.rpartition("@")
+            if "," in host:
+                parse_hosts(host)
+            else:
+                _ = parts.port
         except ValueError:
             return "***"
-        user, at, host = parts.netloc.rpartition("@")
         # A second @, raw or encoded, is the mark of a password whose own / ? # or @ was not encoded.
         elsewhere = f"{user} {host} {parts.path} {parts.query} {parts.fragment}".lower()
         if not (parts.netloc or parts.scheme == "unix") or "@" in elsewhere or "%40" in f"{host} {parts.path}".lower():
@@ -176,9 +182,20 @@ def show_settings(settings: msgspec.Struct) -> str:
 def parse_listen(value: str, variable: str) -> tuple[str, int]:
     """`HOST:PORT` or `[IPv6]:PORT` to its parts; raises SettingsFault."""
     found = _LISTEN.fullmatch(value)
-    if found is None or int(found["port"]) > 65_535:  # noqa: PLR2004 - highest TCP port
+    if found is None or int(found["port"]) > _HIGHEST_PORT:
         raise SettingsFault(f"{variable}={value!r}: expected HOST:PORT, like 127.0.0.1:8080 or [::1]:8080")
     return found["ipv6"] or found["host"], int(found["port"])
+
+
+def parse_hosts(value: str) -> tuple[tuple[str, int], ...]:
+    """`HOST:PORT,HOST2:PORT2` to its parts. Raises ValueError."""
+    hosts = []
+    for part in value.split(","):
+        found = _HOST.fullmatch(part)
+        if found is None or not 0 < int(found["port"]) <= _HIGHEST_PORT:
+            raise ValueError("not HOST:PORT")
+        hosts.append((found["ipv6"] or found["host"], int(found["port"])))
+    return tuple(hosts)
 
 
 def check_url(value: str, variable: str, schemes: frozenset[str]) -> None:
@@ -191,11 +208,3 @@ def check_url(value: str, variable: str, schemes: frozenset[str]) -> None:
         usable = False
     if not usable:
         raise SettingsFault(f"{variable}={SecretUrl(value)}: expected {' or '.join(sorted(schemes))}://HOST…")
-
-
-def check_redis_url(url: SecretUrl) -> None:
-    """Raise SettingsFault unless LECTR_REDIS_URL can name a Redis database. redis-py takes `/name` for database 0."""
-    check_url(url.reveal(), "LECTR_REDIS_URL", frozenset({"redis", "rediss", "unix"}))
-    parts = urlsplit(url.reveal())
-    if parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*", parts.path):
-        raise SettingsFault(f"LECTR_REDIS_URL={url}: the path is the database number, like /0")

@@ -16,8 +16,8 @@ import msgspec
 KEY_PREFIX: Final = "lc_key_"
 ORGS_KEY: Final = "lectr:registry:orgs"
 """Hash: organisation name -> Org as JSON."""
-VERSION_KEY: Final = "lectr:registry:version"
-"""Highest version written so far; polled to notice a missed push."""
+VERSION_KEY: Final = f"{{{ORGS_KEY}}}:version"
+"""Highest version written so far; polled to notice a missed push. Its hash tag puts it into the slot of ORGS_KEY."""
 CHANGES_CHANNEL: Final = "lectr:registry:changes"
 """Pub/sub: a changed Org as JSON, pushed at once."""
 _ORG_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")

@@ -25,15 +25,7 @@ SHARED_WRAPPERS = {
     "shared/counters.py": {"prometheus_client"},
     "shared/request_totals.py": {"prometheus_client"},
     "shared/logs.py": {"structlog"},
-}
-REDIS_ROOMS = {
-    "gateway/registry.py",
-    "gateway/stream.py",
-    "ingestor/reader.py",
-    "ingestor/ledger.py",
-    "ingestor/deadletter.py",
-    "ingestor/redis_link.py",
-    "dashboard/registry.py",
+    "shared/redis_client.py": {"redis"},
 }
 PURE_ROOMS = (
     "gateway/detection.py",
@@ -90,7 +82,7 @@ def test_packages_do_not_reach_into_each_other(package: str) -> None:
 
 
 def test_shared_imports_little() -> None:
-    """Shared rests on the standard library and msgspec; three rooms wrap a library."""
+    """Shared rests on the standard library and msgspec; four rooms wrap a library."""
     allowed = SHARED_MAY_IMPORT | set(sys.stdlib_module_names)
     found = {
         name_of(path): tops_of(path) - allowed - SHARED_WRAPPERS.get(name_of(path), set()) for path in sources("shared")
@@ -98,13 +90,12 @@ def test_shared_imports_little() -> None:
     assert {path: names for path, names in found.items() if names} == {}
 
 
-def test_redis_is_spoken_in_few_rooms() -> None:
-    """Redis is imported only where the architecture says."""
+def test_redis_has_one_door() -> None:
+    """The driver is imported in one room alone, which opens clients for everybody."""
     users = {
         name_of(path) for path in sources("gateway", "ingestor", "shared", "dashboard") if "redis" in tops_of(path)
     }
-    assert users <= REDIS_ROOMS
-    assert "gateway/stream.py" in users
+    assert users == {"shared/redis_client.py"}
 
 
 def test_pure_rooms_do_no_io() -> None:

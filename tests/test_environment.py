@@ -26,6 +26,8 @@ from shared.environment import (
     show_settings,
     variable_of,
 )
+from shared.redis_client import open_redis
+from shared.redis_url import redis_address
 from tests.parts import ROOT, clean_environ, python
 
 PASSWORD = "hunter2-velvet"
@@ -187,6 +189,8 @@ def test_a_url_shows_where_it_points() -> None:
     shown = f"{SecretUrl(f'redis://user:{PASSWORD}@[::1]:6379/2?client_name={PASSWORD}#{PASSWORD}')}"
     assert shown == "redis://***@[::1]:6379/2?***"
     assert str(SecretUrl("redis://host:6379/0")) == "redis://host:6379/0"
+    several = f"{SecretUrl(f'redis+sentinel://u:{PASSWORD}@h1:1,h2:2/events/0?sentinel_password={PASSWORD}')}"
+    assert several == "redis+sentinel://***@h1:1,h2:2/events/0?***"
     assert str(SecretUrl(f"unix://u:{PASSWORD}@/run/redis.sock?db=1")) == "unix://***@/run/redis.sock?***"
 
 
@@ -224,6 +228,18 @@ URLS_WITH_PASSWORD = [
     "redis://:{}@[nonsense]/0",
     "http://:{}@host/",
     "postgres://user:{}@host:5432/db",
+    "redis+cluster://u:{}@h1:1,h2:2",
+    "redis+cluster://h1:6379,h2:6379,password={}",
+    "redis+cluster://h1:6379,{}",
+    "redis+cluster://h1:6379,{}@h2:6379",
+    "redis+cluster://u:{},x@h1:1,h2:2",
+    "redis+cluster://u:{}/x@h1:1,h2:2",
+    "redis+cluster://:{}@h1:1,h2:2/1",
+    "redis+cluster://:{}@h1,h2",
+    "redis+sentinel://:{}@h:26379/svc/0?sentinel_password={}",
+    "redis+sentinel://h1:1,h2:2/svc?sentinel_password={}",
+    "redis+sentinel://u:{}:26379,h2:26379/svc",
+    "rediss+sentinel://u:{}@h1:1,h2:2",
     " redis://:{}@host",
     "redis://:{}@host /0\n",
 ]
@@ -233,11 +249,17 @@ URLS_WITH_PASSWORD = [
 @pytest.mark.parametrize("password", [PASSWORD, PERCENT_ENCODED])
 def test_a_password_in_a_url_is_never_shown(pattern: str, password: str) -> None:
     """Whether a URL is good, malformed or of the wrong kind: neither its print nor its refusal has the password."""
-    url = pattern.format(password)
+    url = pattern.replace("{}", password)
     texts = [repr(SecretUrl(url)), str(SecretUrl(url)), f"{SecretUrl(url)}", show_settings(read(LECTR_REDIS_URL=url))]
-    for schemes in (REDIS, frozenset({"https"})):
+    checks: list[Callable[[], object]] = [
+        lambda: check_url(url, "LECTR_REDIS_URL", REDIS),
+        lambda: check_url(url, "LECTR_REDIS_URL", frozenset({"https"})),
+        lambda: redis_address(SecretUrl(url)),
+        lambda: open_redis(SecretUrl(url), connect_timeout_s=1, reply_timeout_s=1),
+    ]
+    for check in checks:
         try:
-            check_url(url, "LECTR_REDIS_URL", schemes)
+            check()
         except SettingsFault as fault:
             texts.append(str(fault))
     assert len(texts) > 4
@@ -347,6 +369,12 @@ def test_print_settings(process: str) -> None:
         ("gateway", "LECTR_UPSTREAM_OPENAI", f"https://u:{PASSWORD}@api.openai.com/v1"),
         ("gateway", "LECTR_UPSTREAM_GROQ", f"https://api.groq.com/v1?key={PASSWORD}"),
         ("gateway", "LECTR_REDIS_URL", f"redis://:{PASSWORD}@127.0.0.1:1/0?no_such_option=1"),
+        *((process, "LECTR_REDIS_URL", f"redis+cluster://:{PASSWORD}@h:1,h2:2/1") for process in PROCESSES),
+        *((process, "LECTR_REDIS_URL", f"redis+sentinel://:{PASSWORD}@h:1,h2:2") for process in PROCESSES),
+        ("ingestor", "LECTR_REDIS_URL", f"redis+cluster://:{PASSWORD}@127.0.0.1:1?no_such_option=1"),
+        ("gateway", "LECTR_REDIS_URL", f"redis+sentinel://:{PASSWORD}@127.0.0.1:1/s?no_such_option=1"),
+        ("dashboard", "LECTR_REDIS_URL", f"redis+cluster://:{PASSWORD}@127.0.0.1:1?no_such_option=1"),
+        ("dashboard", "LECTR_REDIS_URL", f"rediss+sentinel://:{PASSWORD}@127.0.0.1:1/s?no_such_option=1"),
         ("gateway", "LECTR_STATE_DIR", "/dev/null/state"),
         ("gateway", "LECTR_UPSTREAM_CA_FILE", "/no/such/file.pem"),
         ("ingestor", "LECTR_LEASE_MS", "1"),

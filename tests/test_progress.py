@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -49,7 +50,7 @@ def test_what_a_dead_gateway_took_with_it_is_a_gap(own: Stores) -> None:
     own.pusher.push(7, [event(seq) for seq in range(10)])
     for source, used, expected in ((7, 13, 10), (8, 5, 0)):
         end = BootEnd("gw-test", TS_MS, TS_MS + 1_000, used, 2, killed=True)
-        fields = {"s": source, "o": 0, "p": expected, "a": used, "n": 0, "e": encode_boot_end(end)}
+        fields: dict[Any, Any] = {"s": source, "o": 0, "p": expected, "a": used, "n": 0, "e": encode_boot_end(end)}
         own.pusher.client.xadd(own.pusher.partition.stream, fields)
     with serving(own.ingestor(**QUICK)):
         own.wait_drained()

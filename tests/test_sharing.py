@@ -51,6 +51,7 @@ def test_partitions_are_shared_and_passed_on(own: Stores) -> None:
 async def test_shares_are_fair_and_cover_everything(redis_url: str) -> None:
     """Whatever the numbers, all shares together are enough for all partitions, and no share is one too many."""
     client = open_redis(SecretUrl(redis_url))
+    members: list[Members] = []
     try:
         for living, partitions, share in ((1, 8, 8), (3, 8, 3), (8, 8, 1), (9, 8, 1), (2, 1, 1)):
             await client.delete("lectr:ingestors")

@@ -16,7 +16,7 @@ class Collecting:
         self.taken = b""
         self.pauses: Answer | None = None
 
-    def take(self, wire: bytes, payload: bytes) -> None:  # noqa: ARG002 - a sink's signature
+    def take(self, wire: bytes, payload: bytes, *, last: bool) -> None:  # noqa: ARG002 - a sink's signature
         self.taken += wire
         if self.pauses is not None:
             self.pauses.pause()

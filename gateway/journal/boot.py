@@ -66,16 +66,23 @@ class Boot:
         root.mkdir(parents=True, exist_ok=True)
         name = f"{record.source:016x}"
         unborn = root / f"{name}{_UNBORN}"
-        unborn.mkdir(mode=0o700)
+        unborn.mkdir(mode=0o700, exist_ok=True)
         data = msgspec.json.encode(record)
         if len(data) + _HEAD.size > _RECORD_BYTES:
             raise OSError(f"the instance's name is too long: {len(record.instance)} characters")
         head = _HEAD.pack(len(data), zlib.crc32(data)) + data
         descriptor = os.open(unborn / _FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.write(descriptor, head.ljust(_SIZE_BYTES, b"\0"))
-        unborn.rename(root / name)
-        return cls(root / name, descriptor, mmap.mmap(descriptor, 0), record)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Asked for first: a full disk would take a part of it.
+            os.posix_fallocate(descriptor, 0, _SIZE_BYTES)
+            os.write(descriptor, head)
+            unborn.rename(root / name)
+            return cls(root / name, descriptor, mmap.mmap(descriptor, 0), record)
+        except OSError:
+            os.close(descriptor)
+            shutil.rmtree(unborn, ignore_errors=True)
+            raise
 
     @classmethod
     def adopt(cls, folder: Path) -> Self | None:

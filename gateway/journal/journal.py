@@ -9,6 +9,7 @@ full is no reason to drop: events then go to memory of a bounded size, where a k
 """
 
 import asyncio
+import errno
 import itertools
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,8 @@ _SPARE: Final = "spare"
 _TEND_S: Final = 0.05
 _RETRY_S: Final = 5.0
 """How long after a failure the disk is tried again."""
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What a start goes on with; anything else is a setting that is wrong."""
 _MOST_MEMORY_SEGMENTS: Final = 16
 """Of LECTR_JOURNAL_SEGMENT_BYTES each, while the disk refuses."""
 
@@ -43,16 +46,15 @@ class Journal:
         segment_bytes: int,
         sync_interval_ms: int,
     ) -> None:
-        """Begin a boot's journal; without `state_dir` it is kept in memory. Raises OSError."""
+        """Begin a boot's journal; without `state_dir`, or while its disk is full, in memory. Raises OSError."""
         self.source = source
         self.next_seq = 0
         """The number that the next event must carry."""
         self.started_ms = unix_ms()
         self._boot: Boot | None = None
         self._begun = 0
-        if state_dir:
-            record = BootRecord(source, instance, partitions, self.started_ms)
-            self._boot = Boot.create(Path(state_dir) / FOLDER, record)
+        self._root = Path(state_dir) / FOLDER if state_dir else None
+        self._record = BootRecord(source, instance, partitions, self.started_ms)
         self._capacity_bytes = capacity_bytes
         self._segment_bytes = segment_bytes
         self._sync_interval_s = sync_interval_ms / 1_000
@@ -67,6 +69,13 @@ class Journal:
         """Whether events go to memory because the disk refused."""
         self._sync_failing = False
         self.backlog = Backlog(source, instance, partitions, [])
+        if self._root is not None:
+            try:
+                self._boot = Boot.create(self._root, self._record)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                self._disk_refused(error)
         if self._boot is not None:
             self._spare = self._make_spare(self._boot.folder)
         self._current = self._new_segment()
@@ -146,7 +155,7 @@ class Journal:
         """Whether there may be another segment."""
         if self.backlog.size_bytes + self._segment_bytes > self._capacity_bytes:
             return False
-        if self._boot is None or self._spare is not None or not self.disk_failing:
+        if self._root is None or self._spare is not None or not self.disk_failing:
             return True
         return sum(segment.path is None for segment in self.backlog.segments) < _MOST_MEMORY_SEGMENTS
 
@@ -197,15 +206,27 @@ class Journal:
             await asyncio.sleep(_TEND_S)
             now_s = loop.time()
             may_try = not self.disk_failing or now_s - self._disk_tried_s >= _RETRY_S
-            if self._boot is not None and self._spare is None and may_try:
+            if self._root is not None and self._spare is None and may_try:
                 self._disk_tried_s = now_s
-                self._spare = await asyncio.to_thread(self._make_spare, self._boot.folder)
+                await asyncio.to_thread(self._get_ready, self._root)
                 if self._spare is not None and self._current.path is None and self._has_room:
                     # The disk is there again: what comes now is safe at once.
                     self._go_on_in(self._new_segment(self.next_seq))
             if self._sync_interval_s and now_s - synced_s >= self._sync_interval_s and self.next_seq != synced_seq:
                 synced_s, synced_seq = now_s, self.next_seq
                 await asyncio.to_thread(self._sync, self._current)
+
+    def _get_ready(self, root: Path) -> None:
+        """Make what is due on disk: the folder if there was no room for it yet, and the next file."""
+        if self._boot is None:
+            try:
+                boot = Boot.create(root, self._record)
+            except OSError as error:
+                self._disk_refused(error)
+                return
+            boot.begun = self._begun
+            self._boot = boot
+        self._spare = self._make_spare(self._boot.folder)
 
     def _sync(self, segment: Segment) -> None:
         try:

@@ -70,7 +70,6 @@ def test_a_full_disk(tmp_path: Path, full: bool) -> None:
         assert place.metric("lectr_gateway_events_dropped_total") == 0
 
 
-@pytest.mark.xfail(reason="a gateway whose journal's folder cannot be made takes that for a bad setting, and exits")
 def test_a_start_on_a_full_disk(tmp_path: Path) -> None:
     """A gateway that starts while the disk is full serves, with its events in memory."""
     with small_disk(tmp_path / "disk") as disk, installation(tmp_path / "site", gateways=0) as site:
@@ -82,7 +81,6 @@ def test_a_start_on_a_full_disk(tmp_path: Path) -> None:
         wait_until(lambda: place.details()[0]["unconfirmed_events"] == 0)
 
 
-@pytest.mark.xfail(reason="a worker that ended for want of disk counts as refused, and is never started again")
 @pytest.mark.full_timeout(120)
 def test_a_worker_killed_while_the_disk_is_full(tmp_path: Path, full: bool) -> None:
     """A worker that dies while the disk is full is there again, at the latest when the disk has room."""

@@ -89,7 +89,6 @@ def test_with_its_gateway_it_comes_again(tmp_path: Path, full: bool) -> None:
 
 
 @pytest.mark.full_timeout(240)
-@pytest.mark.xfail(reason="vanished frames are asked for only when a partition was silent for a second")
 def test_a_vanished_frame_comes_again_under_load(tmp_path: Path, full: bool) -> None:
     """A frame that vanished from the stream is sent again although requests keep coming, not only in a quiet hour."""
     with installation(tmp_path, ingestors=0) as site:
