@@ -171,7 +171,7 @@ class Shipper:
 
     async def _load(self, backlog: Backlog, segment: Segment) -> None:
         """Get a segment ready to be read, however long that takes; requests must not wait for the disk."""
-        while not self._stopping:
+        while True:
             try:
                 await asyncio.to_thread(segment.load)
             except FileNotFoundError:

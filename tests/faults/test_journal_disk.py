@@ -58,7 +58,7 @@ def test_a_full_disk(tmp_path: Path, full: bool) -> None:
             segments = 10 if full else 2
             wait_until(lambda: place.details()[0]["journal_bytes"] >= segments * SEGMENT_BYTES, deadline_s=240)
             load.wait_answered(100)
-            assert place.details()[0]["journal"] == "memory: the disk refuses"
+            assert place.details()[0]["journal"] == "memory: the disk refuses new files"
             assert place.metric(FAULTS) >= 1
             subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
             site.add_ingestor()
