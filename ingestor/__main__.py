@@ -13,6 +13,7 @@ from ingestor.app import run
 from ingestor.faults import IngestorFault, MigrationFault
 from ingestor.migrate import migrate
 from ingestor.redrive import list_dead_letters, redrive
+from ingestor.rollup import check_rollup
 from ingestor.settings import Settings, clickhouse_of, load_settings
 from shared.environment import SettingsFault, show_settings
 from shared.logs import get_log, start_logs
@@ -81,6 +82,23 @@ def migrate_command() -> None:
     except IngestorFault as fault:
         raise CannotRun(_named(fault)) from None
     click.echo(f"applied: {', '.join(applied)}" if applied else "nothing to apply, the database is up to date")
+
+
+@main.command("rollup")
+@click.option("--rebuild", is_flag=True, help="Make the hours that differ anew from the table, if they are over.")
+def rollup_command(*, rebuild: bool) -> None:
+    """List the hours in which requests_hourly and requests disagree."""
+    try:
+        found = asyncio.run(check_rollup(clickhouse_of(load_settings()), rebuild=rebuild))
+    except SettingsFault as fault:
+        raise CannotRun(str(fault)) from None
+    except IngestorFault as fault:
+        raise CannotRun(_named(fault)) from None
+    for differing in found:
+        said = "may still change" if differing.is_open else "made anew" if rebuild else "to be made anew: --rebuild"
+        click.echo(f"{differing.hour}  requests {differing.stored}  rollup {differing.rolled}  {said}")
+    if not found:
+        click.echo("no hour differs")
 
 
 @main.command("dead-letters")
