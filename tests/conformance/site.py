@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import redis
 
 from shared.event import Event
-from shared.stream import Partition, decode_frame
+from shared.stream import FIELD_FRAME, Partition, decode_frame
 from tests.canaries import provider_key
 from tests.conformance.client import Answer, RawClient
 from tests.conformance.provider import AFTER, RawProvider
@@ -101,7 +102,8 @@ class Site:
     def events(self, feature: str) -> list[Event]:
         """The events that reached Redis for a feature."""
         with redis.Redis.from_url(self._redis_url) as client:
-            frames = [decode_frame(fields[b"f"]) for _, fields in client.xrange(Partition(0).stream)]
+            entries: Any = client.xrange(Partition(0).stream)
+        frames = [decode_frame(fields[FIELD_FRAME]) for _, fields in entries if FIELD_FRAME in fields]
         return [event for frame in frames for event in frame.events if event.feature == feature]
 
     def event(self, feature: str) -> Event:
