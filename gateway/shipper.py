@@ -114,11 +114,14 @@ class Shipper:
         while not self._stopping:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._interval_s)
-            await self._ship(self._own)
-            if time.monotonic() - looked_s >= _LOOK_S and not self._stopping:
-                marks = await self._insisting(lambda: self._look(self._own, lives=True))
-                looked_s = time.monotonic()
-                self._stored_seq = max(self._stored_seq, marks.stored_seq or 0)
+            try:
+                await self._ship(self._own)
+                if time.monotonic() - looked_s >= _LOOK_S and not self._stopping:
+                    marks = await self._insisting(lambda: self._look(self._own, lives=True))
+                    looked_s = time.monotonic()
+                    self._stored_seq = max(self._stored_seq, marks.stored_seq or 0)
+            except Exception as error:  # noqa: BLE001 - nothing ends shipping for good: counted, said, tried again
+                await self._defect(error)
         await self._ship(self._own)
         await self._end(self._own, self._own_end())
 
@@ -138,6 +141,8 @@ class Shipper:
                         del self._adopted[source]
             except OSError as error:
                 self._disk_refused(error)
+            except Exception as error:  # noqa: BLE001 - as above
+                await self._defect(error)
             await asyncio.sleep(_LOOK_S if self._adopted else _ADOPT_S)
 
     async def _finish(self, orphan: Orphan) -> bool:
@@ -186,6 +191,11 @@ class Shipper:
     def _disk_refused(self, error: OSError) -> None:
         counters.journal_disk_faults.labels(type(error).__name__).inc()
         self._log.error("journal_unreadable", error=error.strerror, fix="LECTR_STATE_DIR; trying again")
+
+    async def _defect(self, error: Exception) -> None:
+        counters.push_retries.labels(type(error).__name__).inc()
+        self._log.error("defect", error=type(error).__name__, waiting_events=self.waiting_events)
+        await asyncio.sleep(_FIRST_BACKOFF_S)
 
     async def _push(self, backlog: Backlog, run: Run) -> None:
         expected_seq = await self._insisting(lambda: self._stream.push(backlog, run))

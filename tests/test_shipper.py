@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.journal import new_source
-from gateway.journal.backlog import MAX_RUN_BYTES
+from gateway.journal.backlog import MAX_RUN_BYTES, Backlog
 from gateway.journal.segment import Segment
 from shared import counters
 from shared.stream import MAX_FRAME_EVENTS, BootEnd, Partition, encode_event
@@ -375,3 +375,25 @@ async def test_a_file_that_cannot_be_opened_stops_nothing(
     finally:
         assert refused
         await sender.die()
+
+
+async def test_a_defect_does_not_end_shipping(redis_url: str, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that nobody expected is counted and said, and the events are shipped all the same."""
+    sender = Sender(redis_url, state)
+    real = Backlog.next_run
+    raised: list[Backlog] = []
+
+    def next_run(backlog: Backlog, most: int) -> object:
+        if not raised:
+            raised.append(backlog)
+            raise IndexError
+        return real(backlog, most)
+
+    monkeypatch.setattr(Backlog, "next_run", next_run)
+    before = count(counters.push_retries, "IndexError")
+    sender.add(20)
+    sender.start()
+    await sender.all_shipped()
+    await sender.close()
+    assert count(counters.push_retries, "IndexError") == before + 1
+    assert seqs(redis_url, sender.source) == list(range(20))
