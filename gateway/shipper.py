@@ -132,9 +132,10 @@ class Shipper:
     # Those of dead processes.
 
     async def _ship_orphans(self) -> None:
+        said: set[str] = set()
         while not self._stopping:
             try:
-                for orphan in await asyncio.to_thread(lambda: list(adopt_orphans(self._state_dir))):
+                for orphan in await asyncio.to_thread(lambda: list(adopt_orphans(self._state_dir, said))):
                     self._adopted[orphan.backlog.source] = orphan
                 for source, orphan in list(self._adopted.items()):
                     if await self._finish(orphan):

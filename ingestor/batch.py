@@ -91,6 +91,11 @@ class Poison(msgspec.Struct, frozen=True):
     claim: tuple[int, int, int] | None = None
 
 
+def is_newer(poison: Poison) -> bool:
+    """Whether nothing is wrong with the entry, and only this release cannot read it."""
+    return poison.reason == "version"
+
+
 class Bounds(msgspec.Struct, frozen=True):
     """The record of a batch that is being inserted; a new owner rebuilds the batch from it."""
 

@@ -56,6 +56,9 @@ class NewerFrame(IngestorFault):
 
     label = "newer_frame"
 
+    def __init__(self, entry_id: str, detail: str) -> None:
+        super().__init__(f"entry {entry_id}: {detail}; upgrade this ingestor")
+
 
 class TooManyDeadLetters(IngestorFault):
     """So much is refused that the fault lies elsewhere: nothing more is put aside until a person has looked."""

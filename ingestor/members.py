@@ -1,10 +1,12 @@
 """Which ingestors live, so that each takes its share of the partitions and no more.
 
 In: this process' name, and what it owns. Out: whether it may own another partition, or must give one up. Wrong for a
-moment whenever a process comes or goes: leases decide who owns what, this only says who should.
+moment whenever a process comes or goes: leases decide who owns what, this only says who should. One that met frames of
+a newer release is not counted for a while: who can read them takes its share.
 """
 
 import asyncio
+import time
 from typing import Final
 
 from ingestor.faults import RedisFault
@@ -14,6 +16,8 @@ from shared.stream import MEMBERS
 from shared.tasks import cancelled
 
 _BEATS_PER_LIFE: Final = 4
+_ASIDE_S: Final = 600.0
+"""Far longer than a rolling upgrade, so that partitions do not wander to and fro while it lasts."""
 
 
 class Members:
@@ -25,6 +29,7 @@ class Members:
         self._partitions = partitions
         self._life_ms = life_ms
         self._living = 1
+        self._aside_until_s = 0.0
         self._owned: set[int] = set()
 
     @property
@@ -48,10 +53,15 @@ class Members:
         """Note that it is not any more."""
         self._owned.discard(partition)
 
+    def step_aside(self) -> None:
+        """Do not be counted for some minutes: there is something that only a newer release can do."""
+        self._aside_until_s = time.monotonic() + _ASIDE_S
+
     async def beat(self) -> None:
-        """Say that this process lives, and count the others. Raises RedisFault."""
+        """Say that this process lives, unless it stepped aside, and count who does. Raises RedisFault."""
+        life_ms = 0 if time.monotonic() < self._aside_until_s else self._life_ms
         with translated():
-            self._living = int(await self._script(keys=[MEMBERS], args=[self._name, self._life_ms]))
+            self._living = int(await self._script(keys=[MEMBERS], args=[self._name, life_ms]))
         counters.ingestors.set(self._living)
 
     async def run(self) -> None:

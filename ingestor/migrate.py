@@ -2,6 +2,7 @@
 
 In: `migrations/NNNN_name.sql` and the record of applied ones in the table `migrations`. Out: a database that this
 release can write to. Statements are repeatable, so two migrations at once, or one after a crash, do no harm.
+What a newer release applied is left alone: a migration only ever adds, so this release can go on beside or after it.
 A file that was applied and changed since is refused: databases would differ without anyone knowing.
 """
 
@@ -74,11 +75,14 @@ def split_statements(sql: str) -> Iterator[str]:
 
 
 def to_apply(migrations: Sequence[Migration], applied: Mapping[str, str]) -> list[Migration]:
-    """Those not applied yet. Raises MigrationFault when an applied one was changed, or is unknown to this release."""
+    """Those not applied yet. Raises MigrationFault when an applied one was changed, or is unknown and not newer."""
+    newest = migrations[-1].name
     known = {migration.name: migration for migration in migrations}
     for name, sha256 in sorted(applied.items()):
         if name not in known:
-            raise MigrationFault(f"{name}: applied to this database but unknown here; a newer release migrated it")
+            if name > newest:
+                continue
+            raise MigrationFault(f"{name}: applied to this database but unknown here, and older than {newest}")
         if known[name].sha256 != sha256:
             raise MigrationFault(f"{name}: changed after it was applied; restore the file and add a new number instead")
     return [migration for migration in migrations if migration.name not in applied]

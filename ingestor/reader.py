@@ -9,8 +9,8 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from ingestor.batch import Bounds, Entry, Poison, RawEntry, decode_entry
-from ingestor.faults import PendingMismatch
+from ingestor.batch import Bounds, Entry, Poison, RawEntry, decode_entry, is_newer
+from ingestor.faults import NewerFrame, PendingMismatch
 from ingestor.redis_link import Redis, translated
 from shared.redis_client import home_of
 from shared.stream import Partition
@@ -83,7 +83,11 @@ class Reader:
         return Gathered(entries, None)
 
     async def rebuild(self, partition: Partition, bounds: Bounds) -> list[Entry]:
-        """The entries of a recorded batch. Raises PendingMismatch when they are not all there, RedisFault."""
+        """The entries of a recorded batch.
+
+        Raises PendingMismatch when they are not all there, NewerFrame when only a newer release can repeat it,
+        RedisFault.
+        """
         entries: list[Entry] = []
         start = bounds.first_id
         while len(entries) < bounds.entries:
@@ -91,6 +95,8 @@ class Reader:
             for raw in found:
                 decoded = decode_entry(raw)
                 if isinstance(decoded, Poison):
+                    if is_newer(decoded):
+                        raise NewerFrame(decoded.entry_id, decoded.detail)
                     raise PendingMismatch(f"entry {decoded.entry_id} of a recorded batch: {decoded.detail}")
                 entries.append(decoded)
             if len(found) < _ENTRIES_PER_READ:

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from ingestor.batch import Batch, Bounds, Decoded, Entry, Poison, build_batch, sources_of
+from ingestor.batch import Batch, Bounds, Decoded, Entry, Poison, build_batch, is_newer, sources_of
 from ingestor.boots import store_ends
 from ingestor.clickhouse import ClickHouse
 from ingestor.deadletter import DeadLetters
@@ -96,6 +96,7 @@ class Worker:
     async def _serve(self, lease: Lease) -> None:
         self._log.info("partition owned", owner=lease.owner)
         self._parts.members.owns(self._partition.index)
+        newer: NewerFrame | None = None
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(self._parts.leases.keep(lease))
             try:
@@ -107,8 +108,7 @@ class Worker:
                         self._log.warning("partition lost", detail=str(fault))
                         break
                     except NewerFrame as fault:
-                        # Another ingestor may be of the release that can read it.
-                        await self._wait_out(fault)
+                        newer = fault
                         break
                     except IngestorFault as fault:
                         await self._wait_out(fault)
@@ -119,6 +119,11 @@ class Worker:
             await self._parts.leases.release(lease)
         except RedisFault as fault:
             self._log.warning("lease not released, it will expire", detail=str(fault))
+        if newer is not None:
+            # Another ingestor may be of the release that can read it: long enough for it to ask for the partition.
+            self._parts.members.step_aside()
+            self._say(newer)
+            await self._rest(2 * self._parts.leases.renew_interval_s)
 
     def _done_here(self) -> bool:
         return self._stopping.is_set() or self._parts.members.must_give_up(self._partition.index)
@@ -174,8 +179,8 @@ class Worker:
         return await stored_marks(self._parts.clickhouse, sources) if sources else {}
 
     async def _bury(self, lease: Lease, poison: Poison, pending: Bounds | None = None) -> None:
-        if poison.reason == "version":
-            raise NewerFrame(f"entry {poison.entry_id}: {poison.detail}; upgrade this ingestor")
+        if is_newer(poison):
+            raise NewerFrame(poison.entry_id, poison.detail)
         marks = None
         if poison.claim is not None:
             source, first, end = poison.claim
@@ -251,14 +256,17 @@ class Worker:
 
     async def _wait_out(self, fault: IngestorFault) -> None:
         """Say what is wrong, wait, and come back. Waiting is all that is ever lost."""
+        self._say(fault)
+        await self._rest(self._pause_s)
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+
+    def _say(self, fault: IngestorFault) -> None:
         if isinstance(fault, RedisFault):
             counters.redis_retries.inc()
         else:
             counters.insert_retries.labels(fault.label).inc()
         self._parts.health.faults[self._name] = str(fault)
         self._log.error("waiting", fault=fault.label, detail=str(fault), pause_s=self._pause_s)
-        await self._rest(self._pause_s)
-        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
 
     def _recovered(self) -> None:
         self._pause_s = FIRST_PAUSE_S

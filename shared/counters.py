@@ -88,6 +88,9 @@ journal_torn = Counter(
 journal_damaged = Counter(
     "lectr_gateway_journal_damaged", "Journal files with a part that cannot be read", registry=registry
 )
+journal_newer = Gauge(
+    "lectr_gateway_journal_newer", "Dead boots here whose events only a newer release can ship", registry=registry
+)
 push_retries = Counter("lectr_gateway_push_retries", "Frames pushed again", ["reason"], registry=registry)
 registry_orgs = Gauge("lectr_gateway_registry_orgs", "Organisations known", registry=registry)
 registry_refreshes = Counter("lectr_gateway_registry_refreshes", "Registry reads", ["outcome"], registry=registry)

@@ -53,12 +53,14 @@ def free_port() -> int:
 class Part:
     """A running process whose output goes to a log file."""
 
-    def __init__(self, name: str, command: Sequence[str], environ: Mapping[str, str], log_dir: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environ: Mapping[str, str], log_dir: Path, root: Path = ROOT
+    ) -> None:
         self.name = name
         log_dir.mkdir(parents=True, exist_ok=True)
         self.log = log_dir / f"{name}-{time.monotonic_ns()}.log"
         with self.log.open("wb") as output:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=dict(environ), stdout=output, stderr=output)
+            self.process = subprocess.Popen(command, cwd=root, env=dict(environ), stdout=output, stderr=output)
 
     @property
     def output(self) -> str:
@@ -127,10 +129,10 @@ def start_clickhouse(directory: Path, port: int = 0) -> tuple[Part, str]:
     return part, part.url_in("listening on")
 
 
-def migrate(clickhouse_url: str) -> None:
-    """Bring the database up to date."""
+def migrate(clickhouse_url: str, root: Path = ROOT) -> None:
+    """Bring the database up to date, as the release in `root` has it."""
     environ = clean_environ(LECTR_CLICKHOUSE_URL=f"{clickhouse_url}/lectr")
-    subprocess.run(python("ingestor", "migrate"), cwd=ROOT, env=environ, check=True, timeout=60, capture_output=True)
+    subprocess.run(python("ingestor", "migrate"), cwd=root, env=environ, check=True, timeout=60, capture_output=True)
 
 
 def admin(redis_url: str, *arguments: str) -> Any:
@@ -148,7 +150,9 @@ class Gateway(Part):
     url: str
     ops_url: str
 
-    def __init__(self, directory: Path, redis_url: str, upstreams: Mapping[str, str], **settings: str) -> None:
+    def __init__(
+        self, directory: Path, redis_url: str, upstreams: Mapping[str, str], root: Path = ROOT, /, **settings: str
+    ) -> None:
         environ = clean_environ(
             **{
                 "LECTR_LISTEN": "127.0.0.1:0",
@@ -159,7 +163,7 @@ class Gateway(Part):
                 **settings,
             }
         )
-        super().__init__("gateway", python("gateway"), environ, directory / "logs")
+        super().__init__("gateway", python("gateway"), environ, directory / "logs", root)
 
     def wait(self) -> "Gateway":
         """Wait until it serves."""
@@ -173,7 +177,9 @@ class Ingestor(Part):
 
     ops_url: str
 
-    def __init__(self, directory: Path, redis_url: str, clickhouse_url: str, **settings: str) -> None:
+    def __init__(
+        self, directory: Path, redis_url: str, clickhouse_url: str, root: Path = ROOT, /, **settings: str
+    ) -> None:
         environ = clean_environ(
             **{
                 "LECTR_OPS_LISTEN": "127.0.0.1:0",
@@ -183,7 +189,7 @@ class Ingestor(Part):
                 **settings,
             }
         )
-        super().__init__("ingestor", python("ingestor"), environ, directory / "logs")
+        super().__init__("ingestor", python("ingestor"), environ, directory / "logs", root)
 
     def wait(self) -> "Ingestor":
         """Wait until it serves."""

@@ -20,6 +20,8 @@ from typing import Final, Self
 
 import msgspec
 
+from shared.stream import FRAME_VERSION
+
 _FILE: Final = "boot"
 _UNBORN: Final = ".new"
 _UNBORN_S: Final = 60.0
@@ -40,6 +42,10 @@ class BootFault(Exception):
     """A folder whose file `boot` cannot be read; the text names it."""
 
 
+class NewerBoot(Exception):
+    """A folder of a release whose events this one cannot send: it waits for a gateway of that release."""
+
+
 class BootRecord(msgspec.Struct, frozen=True):
     """Who wrote a folder."""
 
@@ -48,6 +54,11 @@ class BootRecord(msgspec.Struct, frozen=True):
     partitions: int
     """How many stream partitions there were: a source stays in the partition it began in."""
     started_ms: int
+    version: int = FRAME_VERSION
+    """Of the events in the folder: that of the frames they are made for."""
+
+
+class _Version(msgspec.Struct, frozen=True):
     version: int = 1
 
 
@@ -86,18 +97,23 @@ class Boot:
 
     @classmethod
     def adopt(cls, folder: Path) -> Self | None:
-        """The boot of a folder, if nobody lives there; None if somebody does. Raises BootFault, OSError."""
+        """The boot of a folder, if nobody lives there; None if somebody does. Raises BootFault, NewerBoot, OSError."""
         descriptor = _lock(folder)
         if descriptor is None:
             return None
         mapped = mmap.mmap(descriptor, 0)
         size, crc = _HEAD.unpack_from(mapped)
         data = mapped[_HEAD.size : min(_HEAD.size + size, _RECORD_BYTES)]
+        newer = False
         if zlib.crc32(data) == crc:
             with contextlib.suppress(msgspec.DecodeError):
-                return cls(folder, descriptor, mapped, msgspec.json.decode(data, type=BootRecord))
+                newer = msgspec.json.decode(data, type=_Version).version > FRAME_VERSION
+                if not newer:
+                    return cls(folder, descriptor, mapped, msgspec.json.decode(data, type=BootRecord))
         mapped.close()
         os.close(descriptor)
+        if newer:
+            raise NewerBoot
         raise BootFault(f"{folder.name}/{_FILE} is damaged")
 
     @property

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.journal.backlog import Backlog
-from gateway.journal.boot import Boot, BootFault, boot_folders, set_aside
+from gateway.journal.boot import Boot, BootFault, NewerBoot, boot_folders, set_aside
 from gateway.journal.journal import FOLDER
 from gateway.journal.segment import SUFFIX, Segment, SegmentFault
 from shared import counters
@@ -34,13 +34,19 @@ class Orphan(msgspec.Struct, frozen=True):
         return self.boot.ended_at_seq is None
 
 
-def adopt_orphans(state_dir: str) -> Iterator[Orphan]:
-    """Every boot here whose process is dead and that nobody else adopted. Raises OSError for an unreadable root."""
+def adopt_orphans(state_dir: str, said: set[str] | None = None) -> Iterator[Orphan]:
+    """Every boot here whose process is dead and that nobody else adopted. Raises OSError for an unreadable root.
+
+    Those of a newer release are left where they are; `said` remembers which of them the log has named.
+    """
+    newer: set[str] = set()
     for folder in boot_folders(Path(state_dir) / FOLDER) if state_dir else []:
         try:
             boot = Boot.adopt(folder)
             if boot is not None:
                 yield _orphan(boot)
+        except NewerBoot:
+            newer.add(folder.name)
         except BootFault as fault:
             counters.journal_damaged.inc()
             get_log("orphans").error("boot_unreadable", folder=folder.name, detail=str(fault))
@@ -48,6 +54,11 @@ def adopt_orphans(state_dir: str) -> Iterator[Orphan]:
                 set_aside(folder)
         except OSError as error:
             get_log("orphans").error("orphan_unreadable", folder=folder.name, error=error.strerror)
+    counters.journal_newer.set(len(newer))
+    for name in newer - (said or set()):
+        get_log("orphans").error("boot_of_newer_release", folder=name, fix="a gateway of that release ships its events")
+    if said is not None:
+        said |= newer
 
 
 def _orphan(boot: Boot) -> Orphan:

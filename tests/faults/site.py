@@ -16,6 +16,7 @@ from shared.stream import Partition
 from tests.ingestor_process import Pusher, Stores
 from tests.mock_process import MockProcess, mock_process
 from tests.parts import (
+    ROOT,
     Gateway,
     Ingestor,
     admin,
@@ -59,6 +60,7 @@ class GatewayPlace:
     port: int = field(default_factory=steady_port)
     ops_port: int = field(default_factory=steady_port)
     process: Gateway | None = None
+    release: Path = ROOT
 
     @property
     def url(self) -> str:
@@ -89,7 +91,7 @@ class GatewayPlace:
             "LECTR_OPS_LISTEN": f"127.0.0.1:{self.ops_port}",
             **self.settings,
         }
-        self.process = Gateway(self.directory, self.redis_url, upstreams_of(self.mock_url), **settings)
+        self.process = Gateway(self.directory, self.redis_url, upstreams_of(self.mock_url), self.release, **settings)
         return self.process
 
     def start(self) -> Gateway:
@@ -132,6 +134,7 @@ class IngestorPlace:
     settings: dict[str, str]
     ops_port: int = field(default_factory=steady_port)
     process: Ingestor | None = None
+    release: Path = ROOT
     frozen: bool = False
 
     @property
@@ -146,7 +149,7 @@ class IngestorPlace:
     def spawn(self) -> Ingestor:
         assert not self.alive
         settings = {"LECTR_OPS_LISTEN": f"127.0.0.1:{self.ops_port}", **self.settings}
-        self.process = Ingestor(self.directory, self.redis_url, self.clickhouse_url, **settings)
+        self.process = Ingestor(self.directory, self.redis_url, self.clickhouse_url, self.release, **settings)
         self.process.ops_url = f"http://127.0.0.1:{self.ops_port}"
         return self.process
 
@@ -167,8 +170,13 @@ class IngestorPlace:
 
     def partitions(self) -> dict[str, str]:
         """Partition -> owner or standby."""
-        found: dict[str, str] = json.loads(fetch(f"{self.running.ops_url}/readyz")[1])["partitions"]
+        found: dict[str, str] = self.details()["partitions"]
         return found
+
+    def details(self) -> dict[str, Any]:
+        """What /readyz says."""
+        said: dict[str, Any] = json.loads(fetch(f"{self.running.ops_url}/readyz")[1])
+        return said
 
 
 @dataclass
