@@ -2,10 +2,7 @@
 -- A batch is stored: advance the marks, drop its entries, drop its record, forget who ended; all or nothing.
 -- KEYS: lease, pending, frames, done, accepted, seen, ended, fresh. ARGV: owner, record, last entry id, now in ms,
 -- number of sources, then source, marks, latest end of its events in ms or '' for each, then the sources that ended.
-local function run_id()
-  local info = redis.pcall('INFO', 'server')
-  return type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
-end
+-- include run_id.lua
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'lease'
 end

@@ -1,9 +1,6 @@
 -- What is going on in a partition: {record of the batch that is being inserted or false, are the marks to be trusted}.
 -- KEYS: pending, done. Marks that were written under another run of Redis may be older than what was stored.
-local function run_id()
-  local info = redis.pcall('INFO', 'server')
-  return type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
-end
+-- include run_id.lua
 local run = redis.call('HGET', KEYS[2], 'run')
 local trust = 'other_run'
 if not run then

@@ -1,9 +1,6 @@
 #!lua flags=allow-oom
 -- Put the bounds of a batch on record before its insert. KEYS: lease, pending, done. ARGV: owner, record.
-local function run_id()
-  local info = redis.pcall('INFO', 'server')
-  return type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
-end
+-- include run_id.lua
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'lease'
 end

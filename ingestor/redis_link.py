@@ -4,6 +4,7 @@ In: LECTR_REDIS_URL. Out: a client without retries of its own (the worker decide
 call. Never decides what to do about a fault.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = ["Redis", "load_script", "open_redis", "translated"]
 CONNECT_TIMEOUT_S: Final = 5.0
 REPLY_TIMEOUT_S: Final = 30.0
 """Longer than any blocking read here; a Redis that is silent for longer is treated as gone."""
+_INCLUDE: Final = re.compile(r"^-- include (\S+)\n", re.MULTILINE)
 
 
 def open_redis(url: SecretUrl) -> Redis:
@@ -37,5 +39,9 @@ def translated() -> Iterator[None]:
 
 
 def load_script(client: Redis, name: str) -> Script:
-    """A Lua script of this package by its file name."""
-    return Script(client, (Path(__file__).parent / name).read_text("utf-8"))
+    """A Lua script of this package by its file name, with what its lines `-- include NAME` name."""
+    return Script(client, _INCLUDE.sub(lambda line: _text(line[1]), _text(name)))
+
+
+def _text(name: str) -> str:
+    return (Path(__file__).parent / name).read_text("utf-8")

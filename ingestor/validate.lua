@@ -1,10 +1,7 @@
 #!lua flags=allow-oom
 -- The marks, as ClickHouse knows them, replace what this run of Redis holds. The batch in doubt was repeated or given up.
 -- KEYS: lease, pending, done. ARGV: owner, then source, marks, ...
-local function run_id()
-  local info = redis.pcall('INFO', 'server')
-  return type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
-end
+-- include run_id.lua
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'lease'
 end
