@@ -32,7 +32,7 @@ check: $(VENV)/dev.installed ## lint, format, types, package boundaries, manifes
 bench: $(VENV)/dev.installed ## measure what a request costs, side by side in one run
 	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
-bench-ingest: $(VENV)/dev.installed ## measure what it costs to bring a full stream into ClickHouse
+bench-ingest: $(VENV)/dev.installed ## measure what an event costs its gateway, and on its way into ClickHouse
 	@$(BIN)/python -m tests.bench.ingest $(BENCH_ARGS)
 
 bench-peers: $(VENV)/dev.installed ## install LiteLLM and Portkey into .peers, so that bench measures them too

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.ingest --events 1000000`: what it costs to bring a full stream into ClickHouse.
+"""`python -m tests.bench.ingest --events 1000000`: what an event costs its gateway, and on its way into ClickHouse.
 
 Real Redis, the real engine behind its door, a real ingestor. The stream is filled by the gateway's own script while
 the lease of its partition is held here, so the ingestor is up and idle when it begins. CPU is that of the processes,
@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from tests.bench.gateway_events import GatewayFigures, measure_gateway
 from tests.bench.ingest_events import traffic
 from tests.bench.processes import cpu_ns
 from tests.bench.progress import clear, say
@@ -60,11 +61,14 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--linger-s", type=float, default=0.0, help="wait before it begins, to attach a profiler")
     args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        gateway = measure_gateway(Path(folder), args.events)
     found = []
     for number in range(args.repeat):
         with tempfile.TemporaryDirectory() as folder, stores(Path(folder)) as made:
             found.append(_measure(made, args, f"run {number + 1} of {args.repeat}"))
     clear()
+    _show_gateway(gateway)
     _show(found)
 
 
@@ -142,6 +146,12 @@ def _rewriting(made: Stores) -> bool:
 
 def _merging(made: Stores) -> int:
     return int(made.select("SELECT count() AS n FROM system.merges")[0]["n"])
+
+
+def _show_gateway(found: GatewayFigures) -> None:
+    print("gateway, CPU microseconds per event: ", end="")
+    print(f"made {found.encode_us:.2f} + journaled {found.journal_us:.2f} + shipped {found.ship_us:.2f}", end="")
+    print(f" = {found.all_us:.2f}\n")
 
 
 def _show(found: list[Figures]) -> None:
