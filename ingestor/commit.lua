@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- A batch is stored: advance the marks, drop its entries, drop its record, forget who ended; all or nothing.
 -- KEYS: lease, pending, frames, done, accepted, seen, ended, fresh. ARGV: owner, record, last entry id, now in ms,
--- number of sources, then source, marks, latest end of its events in ms or '' for each, then the sources that ended.
+-- how often the marks were written before, number of sources, then source, marks, latest end of its events in ms or ''
+-- for each, then the sources that ended.
 -- include run_id.lua
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'lease'
@@ -10,11 +11,12 @@ if redis.call('GET', KEYS[2]) ~= ARGV[2] then
   return 'pending'
 end
 local run = run_id()
-if redis.call('HGET', KEYS[4], 'run') ~= run then
+if redis.call('HGET', KEYS[4], 'run') ~= run or (redis.call('HGET', KEYS[4], 'writes') or '0') ~= ARGV[5] then
   return 'run'
 end
-local following = 6 + 3 * tonumber(ARGV[5])
-for i = 6, following - 1, 3 do
+redis.call('HINCRBY', KEYS[4], 'writes', 1)
+local following = 7 + 3 * tonumber(ARGV[6])
+for i = 7, following - 1, 3 do
   redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1])
   if ARGV[i + 2] ~= '' then
     redis.call('HSET', KEYS[8], ARGV[i], ARGV[i + 2])

@@ -16,6 +16,7 @@ from shared import counters
 from shared.clock import unix_ms
 from shared.logs import get_log
 from shared.stream import Partition
+from shared.tasks import cancelled
 
 _INTERVAL_S: Final = 5.0
 _FORGET_ENDED_MS: Final = 24 * 3_600_000
@@ -43,6 +44,8 @@ class Housekeeping:
             except IngestorFault as fault:
                 counters.housekeeping_faults.labels(fault.label).inc()
                 _log.warning("no report", detail=str(fault))
+            if cancelled():
+                raise asyncio.CancelledError
 
     async def _look(self) -> None:
         rows = []

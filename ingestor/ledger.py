@@ -6,6 +6,7 @@ written under this run of Redis: one that restarted, failed over or was emptied 
 marks are worth nothing until `validate` has replaced them by what ClickHouse says.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
@@ -35,6 +36,8 @@ class Trust(StrEnum):
     """They were written under this run of Redis."""
     OTHER_RUN = "other_run"
     """They were written under another one: Redis restarted or failed over since, and may have forgotten some."""
+    WENT_BACK = "went_back"
+    """They are older than what this process has seen: somebody brought back an earlier state of Redis."""
     ENTRIES_MISSING = "entries_missing"
     """The stream no longer holds what the record of a batch names."""
     UNREADABLE = "unreadable"
@@ -54,6 +57,8 @@ class Ledger:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
+        self._writes: defaultdict[int, int] = defaultdict(int)
+        """Per partition: how often its marks were written, at least."""
         self._look, self._record, self._commit, self._validate, self._reconcile, self._rewind = (
             load_script(client, f"{name}.lua") for name in _SCRIPTS
         )
@@ -61,11 +66,15 @@ class Ledger:
     async def state(self, partition: Partition) -> State:
         """What is going on. Raises RedisFault."""
         with translated():
-            record, trust = await self._look(keys=[partition.pending, partition.done])
+            record, said, writes = await self._look(keys=[partition.pending, partition.done])
+        trust, known = Trust(said.decode("ascii")), self._writes[partition.index]
+        if trust is Trust.THIS_RUN and writes < known:
+            trust = Trust.WENT_BACK
+        self._writes[partition.index] = max(writes, known)
         if record is None:
-            return State(None, Trust(trust.decode("ascii")))
+            return State(None, trust)
         try:
-            return State(_decoder.decode(record), Trust(trust.decode("ascii")))
+            return State(_decoder.decode(record), trust)
         except msgspec.DecodeError:
             return State(None, Trust.UNREADABLE)
 
@@ -96,7 +105,7 @@ class Ledger:
         with translated():
             outcome = await self._record(
                 keys=[partition.lease, partition.pending, partition.done],
-                args=[lease.owner, encode_bounds(batch.bounds)],
+                args=[lease.owner, encode_bounds(batch.bounds), self._writes[partition.index]],
             )
         _check(outcome, partition)
 
@@ -109,7 +118,7 @@ class Ledger:
         partition = lease.partition
         ended_ms = batch.ended_ms()
         args: list[str | bytes | int] = [lease.owner, encode_bounds(batch.bounds), batch.bounds.last_id, unix_ms()]
-        args.append(len(batch.done))
+        args += (self._writes[partition.index], len(batch.done))
         for source, marks in batch.done.items():
             args += (source, marks.encode(), ended_ms.get(source, ""))
         keys = (
@@ -125,11 +134,12 @@ class Ledger:
         with translated():
             outcome = await self._commit(keys=keys, args=[*args, *batch.ends])
         _check(outcome, partition)
+        self._writes[partition.index] += 1
 
     async def validate(self, lease: Lease, marks: Mapping[int, Marks]) -> None:
         """Start anew from what ClickHouse has. Raises LeaseLost, RedisFault."""
         partition = lease.partition
-        args: list[str | int] = [lease.owner]
+        args: list[str | int] = [lease.owner, self._writes[partition.index]]
         for source, mark in marks.items():
             args += (source, mark.encode())
         with translated():
@@ -137,13 +147,15 @@ class Ledger:
         _check(outcome, partition)
 
     async def rewind(self, lease: Lease, marks: Mapping[int, Marks]) -> None:
-        """Expect again what is missing of these sources. Raises LeaseLost, RedisFault."""
+        """Expect again what is missing of these sources. Raises LeaseLost, RedisForgot, RedisFault."""
         partition = lease.partition
-        args: list[str | int] = [lease.owner]
+        args: list[str | int] = [lease.owner, self._writes[partition.index]]
         for source, mark in marks.items():
             args += (source, mark.end_of_first)
         with translated():
-            outcome = await self._rewind(keys=[partition.lease, partition.accepted, partition.ended], args=args)
+            outcome = await self._rewind(
+                keys=[partition.lease, partition.accepted, partition.ended, partition.done], args=args
+            )
         _check(outcome, partition)
 
     async def reconcile(self, lease: Lease) -> int:
@@ -158,7 +170,7 @@ class Ledger:
             partition.ended,
         )
         with translated():
-            return int(await self._reconcile(keys=keys, args=[lease.owner]))
+            return int(await self._reconcile(keys=keys, args=[lease.owner, self._writes[partition.index]]))
 
     async def serving_s(self, partition: Partition) -> float:
         """How long the partition's server has been the only one, as far as it knows; 0 if it once followed another."""
@@ -182,7 +194,8 @@ class Ledger:
         pipeline.xrange(partition.stream, count=1)
         with translated():
             done, accepted, seen, fresh, ended, waiting, first = await pipeline.execute()
-        done.pop(b"run", None)
+        for name in (b"run", b"writes"):
+            done.pop(name, None)
         try:
             return Census(
                 marks={int(source): Marks.parse(text.decode("ascii")) for source, text in done.items()},
@@ -222,4 +235,4 @@ def _check(outcome: bytes, partition: Partition) -> None:
     if outcome == b"pending":
         raise PendingMismatch(f"partition {partition.index}: the record of the batch changed while it was inserted")
     if outcome == b"run":
-        raise RedisForgot(f"partition {partition.index}: Redis restarted or failed over while a batch was being made")
+        raise RedisForgot(f"partition {partition.index}: Redis restarted, failed over or went back while a batch was being made")

@@ -1,4 +1,5 @@
--- What is going on in a partition: {record of the batch that is being inserted or false, are the marks to be trusted}.
+-- What is going on in a partition: {record of the batch that is being inserted or false, are the marks to be trusted,
+-- how often they were written}.
 -- KEYS: pending, done. Marks that were written under another run of Redis may be older than what was stored.
 -- include run_id.lua
 local run = redis.call('HGET', KEYS[2], 'run')
@@ -8,4 +9,4 @@ if not run then
 elseif run == run_id() then
   trust = 'this_run'
 end
-return {redis.call('GET', KEYS[1]), trust}
+return {redis.call('GET', KEYS[1]), trust, tonumber(redis.call('HGET', KEYS[2], 'writes') or '0')}

@@ -26,7 +26,8 @@ class Members:
     def __init__(self, client: Redis, name: str, partitions: int, life_ms: int) -> None:
         self._script = load_script(client, "members.lua")
         self._name = name
-        self._partitions = partitions
+        self.partitions = partitions
+        """How many there are to share."""
         self._life_ms = life_ms
         self._living = 1
         self._aside_until_s = 0.0
@@ -35,7 +36,7 @@ class Members:
     @property
     def share(self) -> int:
         """How many partitions each owns at most: all are owned then, as no two differ by more than one."""
-        return -(-self._partitions // max(self._living, 1))
+        return -(-self.partitions // max(self._living, 1))
 
     def may_own_another(self) -> bool:
         """Whether this process has not got its share."""

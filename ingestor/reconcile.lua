@@ -1,8 +1,11 @@
 #!lua flags=allow-oom
 -- Frames that were accepted and are neither stored nor in the stream have vanished: expect them again from their sources.
--- KEYS: lease, pending, frames, accepted, done, ended. ARGV: owner. Answers how many numbers, and changes nothing
--- while there is work to do.
-if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 1 or redis.call('XLEN', KEYS[3]) > 0 then
+-- KEYS: lease, pending, frames, accepted, done, ended. ARGV: owner, how often the marks were written. Answers how many
+-- numbers, and changes nothing while there is work to do.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or (redis.call('HGET', KEYS[5], 'writes') or '0') ~= ARGV[2] then
+  return 0
+end
+if redis.call('EXISTS', KEYS[2]) == 1 or redis.call('XLEN', KEYS[3]) > 0 then
   return 0
 end
 local vanished = 0

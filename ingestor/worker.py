@@ -115,6 +115,7 @@ class Worker:
             finally:
                 keeper.cancel()
                 self._parts.members.gave_up(self._partition.index)
+                self._parts.health.partitions[self._partition.index] = STANDBY
         try:
             await self._parts.leases.release(lease)
         except RedisFault as fault:

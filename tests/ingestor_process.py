@@ -130,7 +130,7 @@ class Pusher:
     def marks(self) -> dict[int, str]:
         """What is taken care of, per source, as Redis keeps it."""
         found: Any = self.client.hgetall(self.partition.done)
-        return {int(source): text.decode() for source, text in found.items() if source != b"run"}
+        return {int(source): text.decode() for source, text in found.items() if source not in {b"run", b"writes"}}
 
 
 @dataclass

@@ -36,8 +36,22 @@ def cut(site: Installation, dice: random.Random) -> None:
     site.restart_redis()
 
 
+def brought_back(site: Installation, dice: random.Random) -> None:
+    """All it holds is replaced by what it held a moment ago, while it runs on: a snapshot of its memory."""
+    redis = site.pusher.client
+    before = {name: redis.dump(name) for name in redis.scan_iter("lectr:{*")}
+    pause(dice.uniform(0.3, 1.5))
+    pipeline = redis.pipeline()
+    for name in redis.scan_iter("lectr:{*"):
+        pipeline.delete(name)
+    for name, value in before.items():
+        if value is not None:
+            pipeline.restore(name, 0, value)
+    pipeline.execute()
+
+
 @pytest.mark.full_timeout(600)
-@pytest.mark.parametrize("lose", [flushed, emptied, cut])
+@pytest.mark.parametrize("lose", [flushed, emptied, cut, brought_back])
 def test_redis_forgets(tmp_path: Path, full: bool, lose: Callable[[Installation, random.Random], None]) -> None:
     """What Redis loses comes again from the gateways, and only what is not stored yet is stored."""
     dice, losses = random.Random(4), 5 if full else 1
