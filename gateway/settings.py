@@ -9,6 +9,7 @@ from msgspec import Meta
 from shared.environment import SecretUrl, SettingsFault, check_url, parse_listen, read_settings
 from shared.logs import LogLevel
 from shared.redis_url import check_redis_url
+from shared.stream import MOST_PARTITIONS
 
 _MIB: Final = 1024 * 1024
 
@@ -59,8 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long it does so."""
     registry_poll_s: Annotated[float, Meta(ge=0.1, le=30)] = 15
     """Upper bound on how late a change is seen when a push was missed; 30 s is promised."""
-    stream_partitions: Annotated[int, Meta(ge=1, le=1024)] = 1
-    """Must be the same in every gateway and ingestor."""
+    stream_partitions: Annotated[int, Meta(ge=1, le=MOST_PARTITIONS)] = 1
+    """For runs that begin from now on: each stays in its own. Ingestors find partitions beyond their own number."""
     flush_interval_ms: Annotated[int, Meta(ge=1, le=10_000)] = 100
     """How long events gather for a frame. Each push has a price: at 20 ms they took a tenth of a busy gateway's CPU."""
     journal_bytes: Annotated[int, Meta(ge=4 * _MIB, le=1024 * 1024 * _MIB)] = 1024 * _MIB

@@ -6,6 +6,7 @@ the running batch is finished, leases are released; what takes longer than the d
 
 import asyncio
 import signal
+from typing import Final
 
 from ingestor.clickhouse import ClickHouse
 from ingestor.deadletter import DeadLetters
@@ -14,6 +15,7 @@ from ingestor.housekeeping import Housekeeping
 from ingestor.lease import Leases
 from ingestor.ledger import Ledger
 from ingestor.members import Members
+from ingestor.partitions import Beyond
 from ingestor.pricing import Pricer
 from ingestor.probes import Health, serve_probes
 from ingestor.reader import Limits, Reader
@@ -28,6 +30,7 @@ from shared.redis_client import close_redis, info_of_all, is_watched, ping_all
 from shared.redis_settings import unsafe_servers
 from shared.stream import Partition
 
+_FAREWELL_S: Final = 2.0
 _log = get_log("app")
 
 
@@ -35,8 +38,15 @@ async def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises ClickHouseFault when the start needs a person (a refused password)."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stop(number: int) -> None:
+        stopping.set()
+        # The second one ends it at once: nothing is lost by that.
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop, number)
     counters.ingestor_tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
     health = Health()
     host, port = parse_listen(settings.ops_listen, "LECTR_OPS_LISTEN")
@@ -78,26 +88,33 @@ async def _work(
         f"LECTR_CLICKHOUSE_URL={settings.clickhouse_url!s}": ask_clickhouse,
     }
     _log.info("working", redis=str(settings.redis_url), clickhouse=str(settings.clickhouse_url))
-    await _warn(redis)
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(Worker(Partition(index), parts, limits, stopping).run())
-            for index in range(settings.stream_partitions)
-        ]
-        housekeeping = group.create_task(Housekeeping(ledger, clickhouse, health).run())
-        counting = group.create_task(members.run())
+        tasks: list[asyncio.Task[None]] = []
+
+        def serve(index: int) -> None:
+            tasks.append(group.create_task(Worker(Partition(index), parts, limits, stopping).run()))
+            members.partitions = len(tasks)
+
+        for index in range(settings.stream_partitions):
+            serve(index)
+        beyond = Beyond(redis, clickhouse, settings.stream_partitions)
+        housekeeping = Housekeeping(ledger, clickhouse, health)
+        exploring = group.create_task(beyond.run(serve))
+        others = [group.create_task(other) for other in (housekeeping.run(), members.run(), _warn(redis))]
         await stopping.wait()  # a defect in a worker cancels this wait
+        exploring.cancel()
         _log.info("stopping", drain_timeout_s=settings.drain_timeout_s)
         _, running = await asyncio.wait(tasks, timeout=settings.drain_timeout_s)
         for task in running:
             _log.warning("batch left to the next owner")
             task.cancel()
-        housekeeping.cancel()
-        counting.cancel()
+        for other in others:
+            other.cancel()
     try:
-        await members.leave()
-    except RedisFault as fault:
-        _log.warning("still counted as living for a while", detail=str(fault))
+        async with asyncio.timeout(_FAREWELL_S):
+            await members.leave()
+    except (RedisFault, TimeoutError) as fault:
+        _log.warning("still counted as living for a while", detail=str(fault) or "no answer from Redis")
 
 
 async def _warn(redis: Redis) -> None:

@@ -23,7 +23,8 @@ SETTINGS: Final = {
 }
 """Of every statement sent to a cluster."""
 _HEAD: Final = re.compile(
-    r"(?P<create>CREATE (TABLE IF NOT EXISTS|OR REPLACE VIEW|MATERIALIZED VIEW IF NOT EXISTS)) (?P<name>[a-z_]+)\b"
+    r"(?P<verb>CREATE (TABLE IF NOT EXISTS|OR REPLACE VIEW|MATERIALIZED VIEW IF NOT EXISTS)|ALTER TABLE)"
+    r" (?P<name>[a-z_]+)\b"
 )
 _ENGINE: Final = re.compile(r"^ENGINE = (?P<kind>[A-Za-z]*MergeTree)(\((?P<arguments>[a-z_, ]+)\))?", re.MULTILINE)
 _SOURCE: Final = re.compile(r"\b(?P<word>FROM|JOIN|TO) (?P<name>[a-z_]+)\b")
@@ -52,14 +53,14 @@ def for_cluster(statements: Sequence[str], *, cluster: str, database: str, table
 
 
 def tables_in(statements: Sequence[str]) -> frozenset[str]:
-    """The tables and views that the statements make."""
+    """The tables and views that the statements make or change."""
     return frozenset(head["name"] for statement in statements if (head := _HEAD.match(statement)))
 
 
 def _rendered(statement: str, cluster: str, database: str, tables: frozenset[str]) -> str:
     head = _HEAD.match(statement)
     engines = _ENGINE.findall(statement)
-    if head is None or len(engines) != ("TABLE IF" in head["create"]):
+    if head is None or len(engines) != ("TABLE IF" in head["verb"]):
         raise MigrationFault(f"no form for a cluster is known of: {statement[:60]!r}")
     name = head["name"]
     path = f"'/clickhouse/tables/{{shard}}/{database}/{name}', '{{replica}}'"
@@ -73,4 +74,4 @@ def _rendered(statement: str, cluster: str, database: str, tables: frozenset[str
         return f"{found['word']} `{database}`.{found['name']}" if found["name"] in tables else found[0]
 
     body = _SOURCE.sub(source, _ENGINE.sub(engine, statement[head.end() :]))
-    return f"{head['create']} `{database}`.{name} ON CLUSTER `{cluster}`{body}"
+    return f"{head['verb']} `{database}`.{name} ON CLUSTER `{cluster}`{body}"

@@ -194,8 +194,8 @@ class Ledger:
         pipeline.xrange(partition.stream, count=1)
         with translated():
             done, accepted, seen, fresh, ended, waiting, first = await pipeline.execute()
-        for name in (b"run", b"writes"):
-            done.pop(name, None)
+        for field in (b"run", b"writes"):
+            done.pop(field, None)
         try:
             return Census(
                 marks={int(source): Marks.parse(text.decode("ascii")) for source, text in done.items()},
@@ -235,4 +235,6 @@ def _check(outcome: bytes, partition: Partition) -> None:
     if outcome == b"pending":
         raise PendingMismatch(f"partition {partition.index}: the record of the batch changed while it was inserted")
     if outcome == b"run":
-        raise RedisForgot(f"partition {partition.index}: Redis restarted, failed over or went back while a batch was being made")
+        raise RedisForgot(
+            f"partition {partition.index}: Redis restarted, failed over or went back while a batch was being made"
+        )

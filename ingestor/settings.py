@@ -13,6 +13,7 @@ from msgspec import Meta
 from shared.environment import Secret, SecretUrl, SettingsFault, check_url, parse_listen, read_settings
 from shared.logs import LogLevel
 from shared.redis_url import check_redis_url
+from shared.stream import MOST_PARTITIONS
 
 MAX_BATCH_EVENTS: Final = 500_000
 """A batch must be one block for ClickHouse (1,048,576 rows at most): the deduplication token is per block."""
@@ -34,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     clickhouse_cluster: str = ""
     """Name of the cluster that the URL's server belongs to, of one shard with replicas. Empty: a single server."""
     ops_listen: str = "0.0.0.0:9091"
-    stream_partitions: Annotated[int, Meta(ge=1, le=1024)] = 1
+    stream_partitions: Annotated[int, Meta(ge=1, le=MOST_PARTITIONS)] = 1
     """Same value as at the gateways. Each partition costs a lease renewal every few seconds."""
     batch_max_events: Annotated[int, Meta(ge=1, le=MAX_BATCH_EVENTS)] = 100_000
     batch_max_age_ms: Annotated[int, Meta(ge=10, le=60_000)] = 1_000

@@ -28,6 +28,7 @@ FIELD_REDRIVEN: Final = b"r"
 FIELD_END: Final = b"e"
 """Instead of a frame: the encoded record of a source's end."""
 MAX_FRAME_EVENTS: Final = 2_000
+MOST_PARTITIONS: Final = 1_024
 
 
 MEMBERS: Final = "lectr:ingestors"

@@ -227,6 +227,25 @@ def test_sigterm_without_clickhouse(own: Stores) -> None:
     assert own.figures() == (2, 2)
 
 
+def test_sigterm_while_redis_is_silent(own: Stores) -> None:
+    """A stop does not wait for a Redis that takes every question and answers none; a second signal ends it at once."""
+    patient = own.ingestor("first", **QUICK, LECTR_STREAM_PARTITIONS="4", LECTR_DRAIN_TIMEOUT_S="6").wait()
+    hasty = own.ingestor("second", **QUICK, LECTR_DRAIN_TIMEOUT_S="60").wait()
+    with running(patient), running(hasty):
+        own.redis.process.send_signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: readiness(hasty)[1]["faults"])
+            # The housekeeping of the first begins to wait for Redis within its drain time, and is cancelled then.
+            patient.process.send_signal(signal.SIGTERM)
+            hasty.process.send_signal(signal.SIGTERM)
+            hasty.line_with('"event": "stopping"')
+            hasty.process.send_signal(signal.SIGTERM)
+            assert hasty.process.wait(5) == -signal.SIGTERM
+            assert patient.process.wait(25) == 0
+        finally:
+            own.redis.process.send_signal(signal.SIGCONT)
+
+
 def test_two_ingestors_share_nothing(own: Stores) -> None:
     """One owns the partition, the other stands by and takes over when the owner is killed."""
     first = own.ingestor("first", **QUICK).wait()
