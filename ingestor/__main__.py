@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -10,17 +11,19 @@ from typing import IO, Any, TypeVar
 import click
 
 from ingestor.app import run
-from ingestor.faults import IngestorFault, MigrationFault
-from ingestor.migrate import migrate
+from ingestor.clickhouse import FILLED, FILLER, TABLE
+from ingestor.faults import ACCOUNT_CODES, ClickHouseFault, IngestorFault, MigrationFault
+from ingestor.migrate import Outcome, migrate
 from ingestor.redrive import list_dead_letters, redrive
-from ingestor.rollup import check_rollup
-from ingestor.settings import Settings, clickhouse_of, load_settings
+from ingestor.rollup import Differing, check_rollup
+from ingestor.settings import ClickHouseAddress, Settings, clickhouse_of, load_settings
 from shared.environment import SettingsFault, show_settings
 from shared.logs import get_log, start_logs
 
 T = TypeVar("T")
 _LONGEST_FAULT = 600
 """ClickHouse lists everything that it would have understood."""
+_LETTER_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
 
 class CannotRun(click.ClickException):
@@ -51,7 +54,8 @@ def main(context: click.Context, *, print_settings: bool, migrate_first: bool) -
         return
     try:
         if migrate_first:
-            asyncio.run(migrate(clickhouse_of(settings)))
+            for line in _lines_of(asyncio.run(migrate(clickhouse_of(settings)))):
+                get_log("migrate").info(line)
         asyncio.run(run(settings))
     except IngestorFault as fault:
         get_log("app").error("cannot start", fault=fault.label, detail=str(fault))
@@ -66,39 +70,69 @@ def main(context: click.Context, *, print_settings: bool, migrate_first: bool) -
 
 
 def _named(fault: IngestorFault) -> str:
-    """The fault with the setting that it concerns; one of a migration file concerns none."""
+    """The fault with the setting that it concerns and a fix; one of a migration file concerns no setting."""
     if isinstance(fault, MigrationFault):
         return f"migration {str(fault)[:_LONGEST_FAULT]}"
-    return f"LECTR_CLICKHOUSE_URL={fault}"
+    fix = ""
+    if isinstance(fault, ClickHouseFault) and fault.code is None:
+        fix = "; start ClickHouse there, or correct the address"
+    elif isinstance(fault, ClickHouseFault) and fault.code in ACCOUNT_CODES:
+        fix = "; correct user and password in the URL"
+    return f"LECTR_CLICKHOUSE_URL={str(fault)[:_LONGEST_FAULT]}{fix}"
+
+
+def _lines_of(outcome: Outcome) -> list[str]:
+    """What a migration did, for people."""
+    lines = [f"made again: {part.file} ({', '.join(part.names)})" for part in outcome.again]
+    again = {name for part in outcome.again for name in part.names}
+    if TABLE in again:
+        lines.append(
+            f"{TABLE} is empty now: rows that it had under another name or in a backup are for you to bring back"
+        )
+    elif again & {FILLED, FILLER}:
+        lines.append(f"{FILLED} may lack rows that were stored before; run: python -m ingestor rollup --rebuild")
+    if outcome.applied:
+        lines.append(f"applied: {', '.join(outcome.applied)}")
+    return lines or ["nothing to apply, the database is up to date"]
 
 
 @main.command("migrate")
 def migrate_command() -> None:
-    """Create or update the tables and views, then exit."""
-    try:
-        applied = asyncio.run(migrate(clickhouse_of(load_settings())))
-    except SettingsFault as fault:
-        raise CannotRun(str(fault)) from None
-    except IngestorFault as fault:
-        raise CannotRun(_named(fault)) from None
-    click.echo(f"applied: {', '.join(applied)}" if applied else "nothing to apply, the database is up to date")
+    """Create or update the tables and views, then exit. What is gone is made again, a table without its rows."""
+    click.echo("\n".join(_lines_of(_ask_clickhouse(migrate))))
 
 
 @main.command("rollup")
 @click.option("--rebuild", is_flag=True, help="Make the hours that differ anew from the table, if they are over.")
-def rollup_command(*, rebuild: bool) -> None:
-    """List the hours in which requests_hourly and requests disagree."""
-    try:
-        found = asyncio.run(check_rollup(clickhouse_of(load_settings()), rebuild=rebuild))
-    except SettingsFault as fault:
-        raise CannotRun(str(fault)) from None
-    except IngestorFault as fault:
-        raise CannotRun(_named(fault)) from None
+@click.pass_context
+def rollup_command(context: click.Context, *, rebuild: bool) -> None:
+    """List the hours in which requests_hourly and requests disagree.
+
+    Compared are the sums of requests, cost, input and output tokens of every hour.
+
+    An hour may change for two hours after its start; --rebuild leaves it alone until then, and one that requests has
+    no rows of at all for ever: they may have been removed on purpose.
+
+    Exit code 0: no hour that is over differs, or all such were made anew. 1: one differs. 2: the question could not be
+    asked.
+    """
+    found = _ask_clickhouse(partial(check_rollup, rebuild=rebuild))
+    wrong = [differing for differing in found if not differing.is_open and not differing.made_anew]
     for differing in found:
-        said = "may still change" if differing.is_open else "made anew" if rebuild else "to be made anew: --rebuild"
-        click.echo(f"{differing.hour}  requests {differing.stored}  rollup {differing.rolled}  {said}")
+        if differing not in wrong:
+            said = "made anew" if differing.made_anew else "may still change"
+        elif differing.without_rows:
+            said = "left alone: requests has no rows of it to make it from"
+        else:
+            said = "still differs, try again" if rebuild else "to be made anew: --rebuild"
+        click.echo(f"{differing.hour}  {_sums_of(differing)}  {said}")
     if not found:
         click.echo("no hour differs")
+    context.exit(1 if wrong else 0)
+
+
+def _sums_of(differing: Differing) -> str:
+    return "  ".join(f"{name} {table} rollup {rolled}" for name, (table, rolled) in differing.sums.items())
 
 
 @main.command("dead-letters")
@@ -115,18 +149,54 @@ def dead_letters_command(*, as_json: bool) -> None:
 @main.command("redrive")
 @click.option("--reason", default="", help="Only those with this reason.")
 @click.argument("ids", nargs=-1)
-def redrive_command(ids: tuple[str, ...], reason: str) -> None:
-    """Put dead letters back onto the stream, all or those with these IDS. What is stored is not stored again."""
-    click.echo(f"put back: {_ask_redis(partial(redrive, ids=frozenset(ids), reason=reason))}")
+@click.pass_context
+def redrive_command(context: click.Context, ids: tuple[str, ...], reason: str) -> None:
+    """Put dead letters back onto the stream, all or those with these IDS. What is stored is not stored again.
+
+    Exit code 1: of those asked for by id or reason, one or all were not there; the others are put back.
+    """
+    if wrong := [letter for letter in ids if not _LETTER_ID.fullmatch(letter)]:
+        raise click.BadParameter(
+            f"{', '.join(map(repr, wrong))}: no id of a dead letter, which is like 1764072000000-0; "
+            "python -m ingestor dead-letters lists them",
+            param_hint="IDS",
+        )
+    done = _ask_redis(partial(redrive, ids=frozenset(ids), reason=reason))
+    click.echo(f"put back: {done.put_back}")
+    if done.left:
+        click.echo(
+            f"no dead letter{f' with the reason {reason!r}' if reason else ''}: {', '.join(done.left)}", err=True
+        )
+    elif reason and not done.put_back:
+        there = ", ".join(done.reasons) or "none, there are no dead letters"
+        click.echo(f"no dead letter with the reason {reason!r}; reasons there are: {there}", err=True)
+    else:
+        return
+    context.exit(1)
 
 
-def _ask_redis(question: Callable[[Settings], Awaitable[T]]) -> T:
+def _ask_clickhouse(question: Callable[[ClickHouseAddress], Awaitable[T]]) -> T:
     try:
-        return asyncio.run(_awaited(question(load_settings())))
+        return asyncio.run(_awaited(question(clickhouse_of(load_settings()))))
     except SettingsFault as fault:
         raise CannotRun(str(fault)) from None
     except IngestorFault as fault:
-        raise CannotRun(f"LECTR_REDIS_URL: {fault}") from None
+        raise CannotRun(_named(fault)) from None
+
+
+def _ask_redis(question: Callable[[Settings], Awaitable[T]]) -> T:
+    url: object = ""
+    try:
+        settings = load_settings()
+        url = settings.redis_url
+        return asyncio.run(_awaited(question(settings)))
+    except SettingsFault as fault:
+        raise CannotRun(str(fault)) from None
+    except IngestorFault as fault:
+        raise CannotRun(
+            f"LECTR_REDIS_URL={url}: {str(fault)[:_LONGEST_FAULT]}; "
+            "see that Redis runs there, and that address, user and password are right"
+        ) from None
 
 
 async def _awaited(answer: Awaitable[T]) -> T:

@@ -19,6 +19,11 @@ from ingestor.rows import COLUMNS
 from ingestor.settings import ClickHouseAddress
 
 TABLE: Final = "requests"
+FILLED: Final = "requests_hourly"
+FILLER: Final = "requests_to_hourly"
+"""The materialized view that brings the rows of TABLE into the rollup FILLED."""
+NEEDED: Final = (TABLE, FILLED, "gateway_boots", "ingestion_progress")
+"""Every table that an ingestor fills."""
 CONNECT_TIMEOUT_S: Final = 10
 ANSWER_TIMEOUT_S: Final = 120
 _RANGES_PER_QUERY: Final = 1_000
@@ -26,6 +31,10 @@ _RANGES_PER_QUERY: Final = 1_000
 _PIECE_BYTES: Final = 256 * 1024
 _MIGRATE_HINT: Final = "run: python -m ingestor migrate"
 _SHARDS: Final = "SELECT cluster, toUInt32(uniqExact(shard_num)) FROM system.clusters GROUP BY cluster"
+_TABLES: Final = """
+SELECT name, arrayFilter((view, home) -> home = currentDatabase(), dependencies_table, dependencies_database)
+FROM system.tables WHERE database = currentDatabase()
+"""
 _ENGINE: Final = "SELECT engine FROM system.tables WHERE database = currentDatabase() AND name = {table:String}"
 _INSERT_SETTINGS: Final = {
     # Sent with every insert, as servers differ in their defaults from release to release.
@@ -117,16 +126,25 @@ class ClickHouse:
             if problem := shape_problem(self._address.cluster, shards, macros):
                 raise SchemaFault(f"{self._address.shown}: {problem}")
 
+    async def tables(self) -> dict[str, frozenset[str]]:
+        """The tables and views of the database, each with the materialized views that its inserts feed."""
+        return {str(name): frozenset(map(str, views)) for name, views in await self.query(_TABLES)}
+
     async def check_schema(self) -> None:
-        """Raise SchemaFault unless the table has every column that inserts fill, with its type."""
-        with _translated(self._address):
-            result = await self._client.query(
-                "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = {table:String}",
-                parameters={"table": TABLE},
+        """Raise SchemaFault unless all that inserts fill is there, and the table has their columns with their types."""
+        tables = await self.tables()
+        if missing := [name for name in NEEDED if name not in tables]:
+            raise SchemaFault(f"{self._address.shown}: no table {', '.join(missing)}; {_MIGRATE_HINT}")
+        if FILLER not in tables[TABLE]:
+            raise SchemaFault(
+                f"{self._address.shown}: no materialized view {FILLER} of {TABLE}, so {FILLED} gets no rows; "
+                f"{_MIGRATE_HINT}, then: python -m ingestor rollup --rebuild"
             )
-        found: dict[str, str] = {name: kind for name, kind in result.result_rows}  # noqa: C416 - typed rows
-        if not found:
-            raise SchemaFault(f"{self._address.shown}: no table {TABLE}; {_MIGRATE_HINT}")
+        columns = await self.query(
+            "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = {table:String}",
+            {"table": TABLE},
+        )
+        found = {str(name): str(kind) for name, kind in columns}
         await self._check_engine()
         for column in COLUMNS:
             kind = found.get(column.name)

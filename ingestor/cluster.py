@@ -44,7 +44,12 @@ def shape_problem(cluster: str, shards: Mapping[str, int], macros: AbstractSet[s
 
 def database_statement(database: str, cluster: str) -> str:
     """Create the database, on every server of the cluster if there is one."""
-    return f"CREATE DATABASE IF NOT EXISTS `{database}`{f' ON CLUSTER `{cluster}`' if cluster else ''}"
+    return f"CREATE DATABASE IF NOT EXISTS `{database}`{_everywhere(cluster)}"
+
+
+def drop_view_statement(database: str, view: str, cluster: str) -> str:
+    """Drop a view, on every server of the cluster if there is one."""
+    return f"DROP VIEW IF EXISTS `{database}`.{view}{_everywhere(cluster)}"
 
 
 def for_cluster(statements: Sequence[str], *, cluster: str, database: str, tables: frozenset[str]) -> list[str]:
@@ -55,6 +60,10 @@ def for_cluster(statements: Sequence[str], *, cluster: str, database: str, table
 def tables_in(statements: Sequence[str]) -> frozenset[str]:
     """The tables and views that the statements make or change."""
     return frozenset(head["name"] for statement in statements if (head := _HEAD.match(statement)))
+
+
+def _everywhere(cluster: str) -> str:
+    return f" ON CLUSTER `{cluster}`" if cluster else ""
 
 
 def _rendered(statement: str, cluster: str, database: str, tables: frozenset[str]) -> str:

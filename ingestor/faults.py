@@ -133,6 +133,9 @@ _PERSON_CODES: Final = frozenset(
 SCHEMA_CODES: Final = frozenset({8, 10, 16, 20, 44, 47, 53, 60, 81})
 """Those of the above that `python -m ingestor migrate` cures."""
 
+ACCOUNT_CODES: Final = frozenset({192, 193, 194, 516})
+"""Those of the above by which a server refuses the user or the password."""
+
 
 def action_of(code: int | None) -> Action:
     """What ClickHouse's numeric error code asks for; None (no answer at all) asks for a retry."""

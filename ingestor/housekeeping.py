@@ -12,6 +12,7 @@ from ingestor.faults import IngestorFault
 from ingestor.ledger import Ledger
 from ingestor.probes import OWNER, Health
 from ingestor.progress import Census
+from ingestor.schema_watch import SchemaWatch
 from shared import counters
 from shared.clock import unix_ms
 from shared.logs import get_log
@@ -34,18 +35,20 @@ class Housekeeping:
         self._ledger = ledger
         self._clickhouse = clickhouse
         self._health = health
+        self._schema = SchemaWatch(clickhouse, health)
 
     async def run(self) -> None:
         """For ever."""
         while True:
             await asyncio.sleep(_INTERVAL_S)
-            try:
-                await self._look()
-            except IngestorFault as fault:
-                counters.housekeeping_faults.labels(fault.label).inc()
-                _log.warning("no report", detail=str(fault))
-            if cancelled():
-                raise asyncio.CancelledError
+            for look in (self._schema.look, self._look):
+                try:
+                    await look()
+                except IngestorFault as fault:
+                    counters.housekeeping_faults.labels(fault.label).inc()
+                    _log.warning("no report", detail=str(fault))
+                if cancelled():
+                    raise asyncio.CancelledError
 
     async def _look(self) -> None:
         rows = []

@@ -2,6 +2,7 @@
 
 In: `migrations/NNNN_name.sql` and the record of applied ones in the table `migrations`. Out: a database that this
 release can write to. Statements are repeatable, so two migrations at once, or one after a crash, do no harm.
+What applied files made and is gone since is made again; a table comes back empty.
 What a newer release applied is left alone: a migration only ever adds, so this release can go on beside or after it.
 A file that was applied and changed since is refused: databases would differ without anyone knowing.
 """
@@ -15,8 +16,9 @@ from typing import Final
 import msgspec
 
 from ingestor.clickhouse import ClickHouse
-from ingestor.cluster import database_statement, for_cluster, tables_in
+from ingestor.cluster import database_statement, drop_view_statement, for_cluster, tables_in
 from ingestor.faults import ClickHouseFault, MigrationFault, SchemaFault
+from ingestor.repair import Again, lost_in, make_again
 from ingestor.settings import ClickHouseAddress
 
 DIRECTORY: Final = Path(__file__).parent / "migrations"
@@ -42,6 +44,13 @@ class Migration(msgspec.Struct, frozen=True):
     name: str
     sha256: str
     statements: list[str]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a migration did: names of the files applied for the first time, and what was lost and is there again."""
+
+    applied: list[str]
+    again: list[Again]
 
 
 def read_migrations(directory: Path = DIRECTORY) -> list[Migration]:
@@ -88,8 +97,8 @@ def to_apply(migrations: Sequence[Migration], applied: Mapping[str, str]) -> lis
     return [migration for migration in migrations if migration.name not in applied]
 
 
-async def migrate(address: ClickHouseAddress, directory: Path = DIRECTORY) -> list[str]:
-    """Apply what is missing; the names of what was applied. Raises MigrationFault, ClickHouseFault, SchemaFault."""
+async def migrate(address: ClickHouseAddress, directory: Path = DIRECTORY) -> Outcome:
+    """Apply what is missing, make again what is lost. Raises MigrationFault, ClickHouseFault, SchemaFault."""
     migrations = read_migrations(directory)
     server = await ClickHouse.connect(address, database=False)
     try:
@@ -105,12 +114,42 @@ async def migrate(address: ClickHouseAddress, directory: Path = DIRECTORY) -> li
         records = await database.query(
             "SELECT name, toString(argMin(sha256, applied_at)) FROM migrations GROUP BY name"
         )
-        missing = to_apply(migrations, {str(name): str(sha256) for name, sha256 in records})
+        applied = {str(name): str(sha256) for name, sha256 in records}
+        missing = to_apply(migrations, applied)
+        again = await _make_again(database, address, migrations, applied)
         for migration in missing:
-            await _apply(database, migration, _as_taken(migration.statements, address, known))
+            await _execute(database, migration.name, _as_taken(migration.statements, address, known))
+            # Both values are of a checked form: a file name by _FILE_NAME, a hex digest.
+            values = f"('{migration.name}', '{migration.sha256}')"
+            await database.execute(f"INSERT INTO migrations (name, sha256) VALUES {values}")  # noqa: S608 - see above
     finally:
         await database.close()
-    return [migration.name for migration in missing]
+    return Outcome([migration.name for migration in missing], again)
+
+
+async def _make_again(
+    database: ClickHouse, address: ClickHouseAddress, migrations: Sequence[Migration], applied: Mapping[str, str]
+) -> list[Again]:
+    """Make what applied files had made and is gone; two at once both end with it there."""
+    files = {migration.name: migration.statements for migration in migrations if migration.name in applied}
+    statements = [statement for file in files.values() for statement in file]
+    # Looked at after the record was read: a file is recorded only when all of it is there.
+    found = await database.tables()
+    lost = lost_in(statements, found)
+    if not lost:
+        return []
+    if newer := sorted(applied.keys() - {migration.name for migration in migrations}):
+        raise MigrationFault(
+            f"{', '.join(sorted(lost))}: gone from this database, and its last form may be that of {newer[-1]}, which "
+            "a newer release applied; run: python -m ingestor migrate of that release"
+        )
+    for name in sorted(lost & found.keys()):
+        # There, but fed by nothing; it holds nothing itself.
+        await database.execute(drop_view_statement(address.database, name, address.cluster))
+    again = make_again(files, lost)
+    for part in again:
+        await _execute(database, part.file, _as_taken(part.statements, address, tables_in(statements)))
+    return again
 
 
 def _as_taken(statements: list[str], address: ClickHouseAddress, tables: frozenset[str]) -> list[str]:
@@ -120,15 +159,12 @@ def _as_taken(statements: list[str], address: ClickHouseAddress, tables: frozens
     return for_cluster(statements, cluster=address.cluster, database=address.database, tables=tables)
 
 
-async def _apply(database: ClickHouse, migration: Migration, statements: list[str]) -> None:
+async def _execute(database: ClickHouse, file: str, statements: Sequence[str]) -> None:
     for number, statement in enumerate(statements, 1):
         try:
             await database.execute(statement)
         except (ClickHouseFault, SchemaFault) as fault:
-            raise MigrationFault(f"{migration.name}, statement {number}: {fault}") from fault
-    # Both values are of a checked form: a file name by _FILE_NAME, a hex digest.
-    values = f"('{migration.name}', '{migration.sha256}')"
-    await database.execute(f"INSERT INTO migrations (name, sha256) VALUES {values}")  # noqa: S608 - see above
+            raise MigrationFault(f"{file}, statement {number}: LECTR_CLICKHOUSE_URL={fault}") from fault
 
 
 def _read(path: Path) -> Migration:

@@ -21,6 +21,8 @@ __all__ = ["Redis", "load_script", "open_redis", "translated"]
 CONNECT_TIMEOUT_S: Final = 5.0
 REPLY_TIMEOUT_S: Final = 30.0
 """Longer than any blocking read here; a Redis that is silent for longer is treated as gone."""
+_CLIENT: Final = re.compile(r" : <redis\..*>", re.DOTALL)
+"""How the driver of Sentinels prints itself, in half a page."""
 _INCLUDE: Final = re.compile(r"^-- include (\S+)\n", re.MULTILINE)
 
 
@@ -35,7 +37,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except REDIS_ERRORS as error:
-        raise RedisFault(f"{type(error).__name__}: {error}") from error
+        raise RedisFault(f"{type(error).__name__}: {_CLIENT.sub('', str(error))}") from error
 
 
 def load_script(client: Redis, name: str) -> Script:

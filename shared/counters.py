@@ -148,6 +148,11 @@ complete_up_to_unix_s = Gauge(
 housekeeping_faults = Counter(
     "lectr_ingestor_housekeeping_faults", "Reports of progress that were left out", ["reason"], registry=registry
 )
+schema_faults = Counter(
+    "lectr_ingestor_schema_faults",
+    "Looks at the database that found a table or view missing or of another form",
+    registry=registry,
+)
 recoveries = Counter(
     "lectr_ingestor_recoveries",
     "Times that the marks in Redis were replaced by what ClickHouse has",

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from ingestor.clickhouse import ClickHouse
-from ingestor.cluster import SETTINGS, database_statement, for_cluster, shape_problem, tables_in
+from ingestor.cluster import SETTINGS, database_statement, drop_view_statement, for_cluster, shape_problem, tables_in
 from ingestor.faults import MigrationFault, SchemaFault
 from ingestor.migrate import _RECORD_TABLE, read_migrations
 from ingestor.presence import is_empty
@@ -46,7 +46,9 @@ async def test_the_engine_reads_the_clusters_form(clickhouse_url: str) -> None:
             (await server.query(question, {"single": single, "cluster": cluster}))[0]
             for single, cluster in zip(SINGLE, CLUSTER, strict=True)
         ]
-        await server.query("SELECT formatQuery({sql:String})", {"sql": database_statement("lectr", "main")})
+        for other in (database_statement("lectr", "main"), drop_view_statement("lectr", "requests_to_hourly", "main")):
+            ((formatted,),) = await server.query("SELECT formatQuerySingleLine({sql:String})", {"sql": other})
+            assert formatted.endswith(" ON CLUSTER main")
     finally:
         await server.close()
     for single, cluster in pairs:

@@ -28,13 +28,13 @@ def alter(own: Stores, change: str) -> None:
     assert status == 200, body
 
 
-def order(own: Stores, *arguments: str) -> str:
+def order(redis_url: str, *arguments: str, code: int = 0) -> str:
     """A command of the ingestor's; what it printed."""
-    environ = clean_environ(LECTR_REDIS_URL=own.redis_url)
+    environ = clean_environ(LECTR_REDIS_URL=redis_url)
     command = python("ingestor", *arguments)
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
 
 
 def test_a_redriven_frame_is_stored_once(own: Stores) -> None:
@@ -45,14 +45,14 @@ def test_a_redriven_frame_is_stored_once(own: Stores) -> None:
     with serving(own.ingestor(**QUICK)) as part:
         own.wait_drained()
         assert own.figures() == (150, 150)
-        (letter,) = [json.loads(line) for line in order(own, "dead-letters", "--json").splitlines()]
+        (letter,) = [json.loads(line) for line in order(own.redis_url, "dead-letters", "--json").splitlines()]
         assert (letter["reason"], letter["s"], letter["a"], letter["n"]) == ("refused", "7", "50", "50")
-        assert order(own, "redrive", "--reason", "undecodable") == "put back: 0\n"
+        assert "reasons there are: refused\n" in order(own.redis_url, "redrive", "--reason", "undecodable", code=1)
         alter(own, f"DROP CONSTRAINT {CONSTRAINT}")
-        assert order(own, "redrive", letter["letter"]) == "put back: 1\n"
+        assert order(own.redis_url, "redrive", letter["letter"]) == "put back: 1\n"
         wait_until(lambda: own.figures() == (200, 200))
         own.wait_drained()
-        assert order(own, "dead-letters") == "no dead letters\n"
+        assert order(own.redis_url, "dead-letters") == "no dead letters\n"
         # Its numbers were taken care of before and are now.
         assert own.pusher.marks() == {7: "200"}
         assert metric(part, "lectr_ingestor_events_repeated_total") == 0

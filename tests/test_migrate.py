@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from ingestor.faults import MigrationFault
-from ingestor.migrate import DIRECTORY, migrate, read_migrations, split_statements, to_apply
+from ingestor.migrate import DIRECTORY, Outcome, migrate, read_migrations, split_statements, to_apply
 from ingestor.settings import ClickHouseAddress, clickhouse_address
 from shared.environment import SecretUrl
 from tests.parts import ROOT, clean_environ, free_port, python, running, select, start_clickhouse
+
+NOTHING = Outcome([], [])
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +111,8 @@ async def test_migrating_twice_changes_nothing(engine: str) -> None:
     """The first run applies all, the second none, and both leave one record per file."""
     place = address(engine, "twice")
     names = [migration.name for migration in read_migrations()]
-    assert await migrate(place) == names
-    assert await migrate(place) == []
+    assert await migrate(place) == Outcome(names, [])
+    assert await migrate(place) == NOTHING
     assert [row["name"] for row in select(engine, "SELECT name FROM twice.migrations ORDER BY name")] == names
 
 
@@ -118,7 +120,7 @@ async def test_migrations_at_once_do_no_harm(engine: str) -> None:
     """Several jobs that start together all succeed, and the tables are there."""
     place = address(engine, "at_once")
     await asyncio.gather(*(migrate(place) for _ in range(4)))
-    assert await migrate(place) == []
+    assert await migrate(place) == NOTHING
     assert select(engine, "SELECT count() AS n FROM at_once.requests") == [{"n": 0}]
     assert select(engine, "SELECT count() AS n FROM at_once.feature_cost_daily") == [{"n": 0}]
 
@@ -132,7 +134,7 @@ async def test_a_failing_statement_is_named_and_can_be_cured(engine: str, tmp_pa
         await migrate(place, tmp_path)
     assert select(engine, "SELECT name FROM failing.migrations") == []
     write(tmp_path, **{"0001_a": good})
-    assert await migrate(place, tmp_path) == ["0001_a.sql"]
+    assert (await migrate(place, tmp_path)).applied == ["0001_a.sql"]
 
 
 async def test_an_edited_file_is_refused_by_the_database(engine: str, tmp_path: Path) -> None:
@@ -180,6 +182,7 @@ def test_the_command_fails_clearly_without_clickhouse() -> None:
     """Exit code 2 and one line that names the setting's address, without the password."""
     done = run_migrate(LECTR_CLICKHOUSE_URL=f"http://user:hidden-word@127.0.0.1:{free_port()}/lectr")
     assert done.returncode == 2
-    assert "http://***@127.0.0.1" in done.stderr
+    assert "LECTR_CLICKHOUSE_URL=http://***@127.0.0.1" in done.stderr
+    assert "start ClickHouse there, or correct the address" in done.stderr
     assert "hidden-word" not in done.stderr + done.stdout
     assert "Traceback" not in done.stderr

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ingestor.__main__ import _named
+from ingestor.faults import Action, ClickHouseFault
 from tests.parts import (
     ROOT,
     Gateway,
@@ -143,6 +145,39 @@ def test_migrate_without_clickhouse() -> None:
     assert code != 0
     assert "LECTR_CLICKHOUSE_URL" in said or "ClickHouse" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "scheme", "fix"),
+    [
+        ("migrate", "LECTR_CLICKHOUSE_URL", "http", "start ClickHouse there, or correct the address"),
+        ("rollup", "LECTR_CLICKHOUSE_URL", "http", "start ClickHouse there, or correct the address"),
+        ("dead-letters", "LECTR_REDIS_URL", "redis", "see that Redis runs there"),
+        ("redrive", "LECTR_REDIS_URL", "redis", "see that Redis runs there"),
+        ("redrive", "LECTR_REDIS_URL", "redis+cluster", "see that Redis runs there"),
+        ("redrive", "LECTR_REDIS_URL", "redis+sentinel", "see that Redis runs there"),
+    ],
+)
+def test_a_command_without_its_server(command: str, name: str, scheme: str, fix: str) -> None:
+    """One line with the setting, its value without the password, and what to do; exit code 2."""
+    address = f"127.0.0.1:{free_port()}"
+    path = {"http": "/lectr", "redis+sentinel": "/service/0"}.get(scheme, "")
+    code, said = run("ingestor", command, **{name: f"{scheme}://user:hunter2-secret@{address}{path}"})
+    assert code == 2
+    assert said.startswith(f"lectr ingestor: {name}={scheme}://***@{address}{path}: ")
+    assert said.endswith("\n")
+    assert said.count("\n") == 1
+    assert fix in said
+    assert "hunter2" not in said
+    assert "object at 0x" not in said
+
+
+@pytest.mark.parametrize("refused", [None, 516], ids=["no answer", "wrong password"])
+def test_a_refused_password_is_no_missing_server(refused: int | None) -> None:
+    """The fix that is named is that of the fault."""
+    said = _named(ClickHouseFault("http://***@h: refused", action=Action.STOP, code=refused))
+    assert ("correct user and password" in said) is (refused is not None)
+    assert ("start ClickHouse" in said) is (refused is None)
 
 
 def test_ingestor_without_migrations_says_what_to_run(tmp_path: Path, redis_url: str) -> None:

@@ -1,0 +1,129 @@
+"""`python -m ingestor rollup`: what it compares, what it makes anew, and what a scheduler learns from its exit code."""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.parts import ROOT, clean_environ, fetch, migrate, python, running, select, start_clickhouse
+
+HOUR = "2026-03-01 10:00:00"
+LATER = "2026-03-01 12:00:00"
+COLUMNS = "ts, org, feature, cost, input_tokens, output_tokens"
+ROWS = f"('{HOUR}', 'acme', 'search', 0.25, 1000, 100), ('{HOUR}', 'acme', 'chat', NULL, 500, 50)"
+FIGURES = "SELECT sum(requests) AS r, sum(cost) AS c, sum(input_tokens) AS i, sum(output_tokens) AS o FROM {}"
+EXTRA = "INSERT INTO lectr.requests_hourly (hour, org, feature, {}) VALUES ('{}', 'acme', 'search', {})"
+
+
+@dataclass
+class Rollup:
+    """A database with two requests of one hour, long over."""
+
+    url: str
+
+    def order(self, statement: str) -> None:
+        status, body = fetch(f"{self.url}/", data=statement.encode(), method="POST")
+        assert status == 200, body
+
+    def command(self, *options: str) -> tuple[int, str]:
+        """Exit code and everything that the ingestor's command said."""
+        environ = clean_environ(LECTR_CLICKHOUSE_URL=f"{self.url}/lectr")
+        command = python("ingestor", "rollup", *options)
+        done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def figures(self) -> list[dict[str, object]]:
+        return select(self.url, FIGURES.format("lectr.usage_hourly"))
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    part, url = start_clickhouse(tmp_path_factory.mktemp("clickhouse"))
+    with running(part):
+        yield url
+
+
+@pytest.fixture
+def rollup(engine: str) -> Rollup:
+    made = Rollup(engine)
+    made.order("DROP DATABASE IF EXISTS lectr SYNC")
+    migrate(engine)
+    made.order(f"INSERT INTO lectr.requests ({COLUMNS}) VALUES {ROWS}")
+    assert made.command() == (0, "no hour differs\n")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("figure", "by", "said"),
+    [
+        ("requests", "1", "requests 2 rollup 3"),
+        ("cost", "0.5", "cost 0.250000000000 rollup 0.750000000000"),
+        ("input_tokens", "1000000", "input_tokens 1500 rollup 1001500"),
+        ("output_tokens", "7", "output_tokens 150 rollup 157"),
+    ],
+)
+def test_every_sum_is_compared(rollup: Rollup, figure: str, by: str, said: str) -> None:
+    """One sum too high makes an hour differ and the exit code 1; made anew it is right, and the exit code 0."""
+    right = rollup.figures()
+    rollup.order(EXTRA.format(figure, HOUR, by))
+    assert rollup.command() == (1, f"{HOUR}  {said}  to be made anew: --rebuild\n")
+    assert rollup.command("--rebuild") == (0, f"{HOUR}  {said}  made anew\n")
+    assert rollup.command() == (0, "no hour differs\n")
+    assert rollup.figures() == right
+
+
+def test_an_hour_is_made_anew_as_often_as_needed(rollup: Rollup) -> None:
+    """The second time the same rows go into the rollup: they are not taken for a repeated insert."""
+    right = rollup.figures()
+    for _ in range(2):
+        rollup.order(EXTRA.format("requests", HOUR, 1))
+        assert rollup.command("--rebuild")[0] == 0
+        assert rollup.figures() == right
+
+
+def test_an_hour_that_may_still_change_is_no_fault(rollup: Rollup) -> None:
+    """It is listed, not made anew, and a scheduler is not alarmed."""
+    hour = datetime.now(UTC).strftime("%Y-%m-%d %H:00:00")
+    rollup.order(f"INSERT INTO lectr.requests ({COLUMNS}) VALUES ('{hour}', 'acme', 'search', 0, 1, 1)")
+    rollup.order(EXTRA.format("requests", hour, 5))
+    assert rollup.command("--rebuild") == (0, f"{hour}  requests 1 rollup 6  may still change\n")
+
+
+def test_an_hour_without_rows_is_left_alone(rollup: Rollup) -> None:
+    """Sums of rows that were removed cannot be made anew: they stay, and the exit code says that the hour differs."""
+    rollup.order(EXTRA.format("requests", LATER, 4))
+    before = rollup.figures()
+    for option in ((), ("--rebuild",)):
+        code, said = rollup.command(*option)
+        assert code == 1
+        assert said == f"{LATER}  requests 0 rollup 4  left alone: requests has no rows of it to make it from\n"
+    assert rollup.figures() == before
+
+
+@pytest.mark.parametrize("gone", ["requests_to_hourly", "requests_hourly", "requests"])
+@pytest.mark.parametrize("options", [(), ("--rebuild",)], ids=["list", "rebuild"])
+def test_a_rollup_that_is_gone_is_said_in_one_line(rollup: Rollup, gone: str, options: tuple[str, ...]) -> None:
+    """The object and the command that cures it, exit code 2."""
+    rollup.order(f"DROP TABLE lectr.{gone} SYNC")
+    code, said = rollup.command(*options)
+    assert code == 2
+    assert said.startswith("lectr ingestor: LECTR_CLICKHOUSE_URL=http://127.0.0.1")
+    assert f" {gone}" in said
+    assert "run: python -m ingestor migrate" in said
+    assert said.count("\n") == 1
+
+
+def test_rows_that_missed_the_rollup_are_brought_in(rollup: Rollup) -> None:
+    """Stored while the view was gone, they are in the rollup after the two commands that the fault names."""
+    rollup.order("DROP TABLE lectr.requests_to_hourly SYNC")
+    rollup.order(f"INSERT INTO lectr.requests ({COLUMNS}) VALUES ('{LATER}', 'acme', 'search', 1, 10, 20)")
+    migrate(rollup.url)
+    assert rollup.command()[0] == 1
+    code, said = rollup.command("--rebuild")
+    assert (code, said.endswith("made anew\n")) == (0, True)
+    assert rollup.figures() == select(
+        rollup.url,
+        FIGURES.format("lectr.requests").replace("sum(requests)", "count()"),
+    )
