@@ -13,6 +13,7 @@ import click
 from ingestor.app import run
 from ingestor.clickhouse import FILLED, FILLER, TABLE
 from ingestor.faults import ACCOUNT_CODES, ClickHouseFault, IngestorFault, MigrationFault
+from ingestor.gateways import NotGone, give_up, list_gateways
 from ingestor.migrate import Outcome, migrate
 from ingestor.redrive import list_dead_letters, redrive
 from ingestor.rollup import Differing, check_rollup
@@ -175,6 +176,28 @@ def redrive_command(context: click.Context, ids: tuple[str, ...], reason: str) -
     context.exit(1)
 
 
+@main.command("gateways")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def gateways_command(*, as_json: bool) -> None:
+    """List the runs of gateways that have not ended, the longest silent first.
+
+    One that is gone without an end holds up data_freshness, until a gateway finds its journal or it is given up.
+    """
+    found = _ask_redis(list_gateways)
+    for one in found:
+        click.echo(json.dumps(one) if as_json else "  ".join(f"{name}={value}" for name, value in one.items()))
+    if not found and not as_json:
+        click.echo("no gateways")
+
+
+@main.command("give-up")
+@click.argument("gateway_boot", type=click.IntRange(0, 2**64 - 1))
+def give_up_command(gateway_boot: int) -> None:
+    """Wait no more for a run of a gateway whose host is lost. Should its journal be found, it is still stored."""
+    _ask_redis(partial(give_up, source=gateway_boot))
+    click.echo(f"given up: {gateway_boot}")
+
+
 def _ask_clickhouse(question: Callable[[ClickHouseAddress], Awaitable[T]]) -> T:
     try:
         return asyncio.run(_awaited(question(clickhouse_of(load_settings()))))
@@ -190,7 +213,7 @@ def _ask_redis(question: Callable[[Settings], Awaitable[T]]) -> T:
         settings = load_settings()
         url = settings.redis_url
         return asyncio.run(_awaited(question(settings)))
-    except SettingsFault as fault:
+    except (SettingsFault, NotGone) as fault:
         raise CannotRun(str(fault)) from None
     except IngestorFault as fault:
         raise CannotRun(

@@ -88,6 +88,11 @@ async def _work(
         f"LECTR_CLICKHOUSE_URL={settings.clickhouse_url!s}": ask_clickhouse,
     }
     _log.info("working", redis=str(settings.redis_url), clickhouse=str(settings.clickhouse_url))
+    # Alone, and first: the driver of a cluster closes the connections of others while it reads the topology.
+    warning, stopped = asyncio.create_task(_warn(redis)), asyncio.create_task(stopping.wait())
+    await asyncio.wait({warning, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    warning.cancel()
+    stopped.cancel()
     async with asyncio.TaskGroup() as group:
         tasks: list[asyncio.Task[None]] = []
 
@@ -100,7 +105,7 @@ async def _work(
         beyond = Beyond(redis, clickhouse, settings.stream_partitions)
         housekeeping = Housekeeping(ledger, clickhouse, health)
         exploring = group.create_task(beyond.run(serve))
-        others = [group.create_task(other) for other in (housekeeping.run(), members.run(), _warn(redis))]
+        others = [group.create_task(other) for other in (housekeeping.run(), members.run())]
         await stopping.wait()  # a defect in a worker cancels this wait
         exploring.cancel()
         _log.info("stopping", drain_timeout_s=settings.drain_timeout_s)

@@ -7,7 +7,7 @@ needs any more marked as such, so that they hold up no report.
 import asyncio
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from typing import Final
+from typing import Final, Literal
 
 from ingestor.clickhouse import ClickHouse
 from ingestor.faults import IngestorFault
@@ -29,6 +29,16 @@ _OVER: Final = (
 _log = get_log("partitions")
 
 
+async def partitions_with(client: Redis, *keys: Literal["stream", "pending", "accepted", "seen", "dead"]) -> list[int]:
+    """Partitions that have any of these keys. Raises RedisFault."""
+    pipeline = client.pipeline(transaction=False)
+    for partition in map(Partition, range(MOST_PARTITIONS)):
+        pipeline.exists(*(getattr(partition, key) for key in keys))
+    with translated():
+        found = await pipeline.execute()
+    return [index for index, count in enumerate(found) if count]
+
+
 class Beyond:
     """The partitions from number `first` on."""
 
@@ -42,7 +52,8 @@ class Beyond:
         served: set[int] = set()
         while True:
             try:
-                for index in sorted(await self.holding() - served):
+                holding = await partitions_with(self._client, "stream", "pending", "accepted", "seen")
+                for index in set(holding).difference(served, range(self._first)):
                     _log.warning("partition beyond LECTR_STREAM_PARTITIONS", partition=index, setting=self._first)
                     serve(index)
                     served.add(index)
@@ -53,16 +64,6 @@ class Beyond:
             if cancelled():
                 raise asyncio.CancelledError
             await asyncio.sleep(_INTERVAL_S)
-
-    async def holding(self) -> set[int]:
-        """Those with frames, a batch, or sources that have not ended. Raises RedisFault."""
-        pipeline = self._client.pipeline(transaction=False)
-        indexes = range(self._first, MOST_PARTITIONS)
-        for partition in map(Partition, indexes):
-            pipeline.exists(partition.stream, partition.pending, partition.accepted, partition.seen)
-        with translated():
-            found = await pipeline.execute() if indexes else []
-        return {index for index, count in zip(indexes, found, strict=True) if count}
 
     async def _retire(self, served: AbstractSet[int]) -> None:
         parameters = {"first": self._first, "silent_s": SILENT_S}

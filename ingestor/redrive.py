@@ -6,6 +6,7 @@ In: settings. Out: what was found, or what was put back and what could not be. W
 import msgspec
 
 from ingestor.deadletter import DeadLetters
+from ingestor.partitions import partitions_with
 from ingestor.redis_link import open_redis
 from ingestor.settings import Settings
 from shared.redis_client import close_redis
@@ -29,7 +30,7 @@ async def list_dead_letters(settings: Settings) -> list[dict[str, str]]:
         letters = DeadLetters(client)
         return [
             {"partition": str(index), "letter": letter, **said}
-            for index in range(settings.stream_partitions)
+            for index in await partitions_with(client, "dead")
             async for letter, said in letters.waiting(Partition(index))
         ]
     finally:
@@ -43,7 +44,7 @@ async def redrive(settings: Settings, *, ids: frozenset[str], reason: str) -> Re
     reasons: set[str] = set()
     try:
         letters = DeadLetters(client)
-        for index in range(settings.stream_partitions):
+        for index in await partitions_with(client, "dead"):
             # What is refused again comes back to the end: each is tried once.
             waiting = [(letter, said.get("reason", "")) async for letter, said in letters.waiting(Partition(index))]
             reasons.update(why for _, why in waiting)
