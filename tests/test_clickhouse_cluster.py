@@ -73,7 +73,7 @@ def test_no_name_depends_on_the_current_database() -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "ALTER TABLE requests ADD COLUMN x UInt8",
+        "RENAME TABLE requests TO others",
         "CREATE TABLE requests (x UInt8)\nENGINE = MergeTree ORDER BY x",
         "CREATE TABLE IF NOT EXISTS x (x UInt8)\nENGINE = Memory",
         "INSERT INTO requests VALUES (1)",
