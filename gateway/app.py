@@ -8,14 +8,14 @@ from contextlib import AsyncExitStack
 import uvloop
 from aiohttp import web
 
-from gateway.journal import Journal, new_source
+from gateway.journal import UPROOTED_FIX, Journal, new_source
 from gateway.probes import Probes
 from gateway.providers import Catalogue
 from gateway.proxy import Proxy
 from gateway.registry import Registry, Snapshot
 from gateway.server import GatewayServer
 from gateway.settings import Settings, upstream_bases
-from gateway.shipper import Shipper
+from gateway.shipper import ENDED_ELSEWHERE_FIX, Shipper
 from gateway.unattended import Unattended
 from gateway.upstream import Upstream
 from shared import counters
@@ -135,6 +135,14 @@ def _probes(registry: Registry, journal: Journal, shipper: Shipper, proxy: Proxy
             found.append("draining")
         return found
 
+    def warnings() -> list[str]:
+        found = []
+        if journal.uprooted:
+            found.append(UPROOTED_FIX)
+        if shipper.ended_elsewhere:
+            found.append(f"this boot counts as ended although it lives: {ENDED_ELSEWHERE_FIX}")
+        return found
+
     def details() -> dict[str, object]:
         # Redis being away is no reason to refuse traffic: requests do not need it.
         return {
@@ -152,7 +160,7 @@ def _probes(registry: Registry, journal: Journal, shipper: Shipper, proxy: Proxy
             "open_requests": proxy.open_requests,
         }
 
-    return Probes(problems, details)
+    return Probes(problems, warnings, details)
 
 
 async def _either(wanted: asyncio.Event, stop: asyncio.Event) -> bool:

@@ -23,10 +23,19 @@ async def _health(_request: web.Request) -> web.Response:
 
 
 class Probes:
-    """Answers the probes; `problems` says why this process should get no traffic, empty if it should."""
+    """Answers the probes; `problems` says why this process should get no traffic, empty if it should.
 
-    def __init__(self, problems: Callable[[], list[str]], details: Callable[[], dict[str, object]]) -> None:
+    `warnings` are listed with these, but are no reason to refuse traffic: requests are served all the same.
+    """
+
+    def __init__(
+        self,
+        problems: Callable[[], list[str]],
+        warnings: Callable[[], list[str]],
+        details: Callable[[], dict[str, object]],
+    ) -> None:
         self._problems = problems
+        self._warnings = warnings
         self._details = details
 
     def application(self) -> web.Application:
@@ -36,7 +45,8 @@ class Probes:
     async def _ready(self, _request: web.Request) -> web.Response:
         problems = self._problems()
         return web.json_response(
-            {"ready": not problems, "problems": problems, **self._details()}, status=503 if problems else 200
+            {"ready": not problems, "problems": problems + self._warnings(), **self._details()},
+            status=503 if problems else 200,
         )
 
     async def _metrics(self, _request: web.Request) -> web.Response:

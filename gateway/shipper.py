@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from gateway.journal import Backlog, Journal, Orphan, Run, Segment, adopt_orphans, remove_segments
+from gateway.journal import Backlog, Journal, Orphan, Run, SaidEnd, Segment, adopt_orphans, remove_segments
 from gateway.stream import REDIS_ERRORS, Marks, Stream
 from shared import counters
 from shared.clock import unix_ms
@@ -27,6 +27,7 @@ _LOOK_S: Final = 1.0
 """How often a gateway asks what was stored, and says that it lives."""
 _ADOPT_S: Final = 2.0
 _SLOW_S: Final = 1.0
+ENDED_ELSEWHERE_FIX: Final = "LECTR_STATE_DIR was copied, or is used twice: each gateway needs its own"
 T = TypeVar("T")
 
 
@@ -48,6 +49,8 @@ class Shipper:
         self.redis_failing = False
         self.redis_unsafe: list[str] = []
         """What is wrong with Redis' settings."""
+        self.ended_elsewhere = False
+        """Whether somebody said that this boot has ended: its journal was copied while it lives."""
         self._asking_since_s = 0.0
         counters.events_buffered.set_function(lambda: self.waiting_events)
         counters.events_unconfirmed.set_function(lambda: self.unconfirmed_events)
@@ -60,8 +63,7 @@ class Shipper:
     @property
     def waiting_events(self) -> int:
         """Events that Redis has not accepted yet, those of dead processes included."""
-        adopted = sum(max(o.backlog.next_seq - o.backlog.shipped_seq, 0) for o in self._adopted.values())
-        return max(self._journal.next_seq - self._own.shipped_seq, 0) + adopted
+        return self._own.waiting + sum(orphan.backlog.waiting for orphan in self._adopted.values())
 
     @property
     def unconfirmed_events(self) -> int:
@@ -117,13 +119,13 @@ class Shipper:
             try:
                 await self._ship(self._own)
                 if time.monotonic() - looked_s >= _LOOK_S and not self._stopping:
-                    marks = await self._insisting(lambda: self._look(self._own, lives=True))
+                    await self._look()
                     looked_s = time.monotonic()
-                    self._stored_seq = max(self._stored_seq, marks.stored_seq or 0)
             except Exception as error:  # noqa: BLE001 - nothing ends shipping for good: counted, said, tried again
                 await self._defect(error)
         await self._ship(self._own)
-        await self._end(self._own, self._own_end())
+        entry_id = await self._end(self._own, self._own_end())
+        self._journal.note_end(SaidEnd(self._own.shipped_seq, entry_id))
 
     def _own_end(self) -> BootEnd:
         journal = self._journal
@@ -149,17 +151,24 @@ class Shipper:
     async def _finish(self, orphan: Orphan) -> bool:
         """Do what its process would still have done; whether all of it is in ClickHouse, and the journal gone."""
         backlog = orphan.backlog
-        marks = await self._insisting(lambda: self._look(backlog, lives=False))
-        if marks.ended:
+        said = orphan.said_end
+        marks = await self._insisting(
+            lambda: self._stream.marks(backlog, seen=None, end_id=said.entry_id if said else "")
+        )
+        if said and _is_over(marks, backlog):
+            await asyncio.to_thread(remove_segments, backlog.confirm(backlog.next_seq))
             await asyncio.to_thread(orphan.boot.remove)
             self._log.info("orphan_finished", source=backlog.source)
             return True
+        await self._take(backlog, marks)
         await self._ship(backlog)
+        if said and (marks.end_waits or marks.ended_ms == 0):
+            return False
         record = orphan.boot.record
         end_seq = max(backlog.next_seq, backlog.shipped_seq, orphan.boot.ended_at_seq or 0)
         unfinished = max(orphan.boot.begun - end_seq, 0) if orphan.killed else 0
         end = BootEnd(record.instance, record.started_ms, orphan.ended_ms, end_seq, unfinished, killed=orphan.killed)
-        await self._end(backlog, end)
+        orphan.boot.said_end = SaidEnd(backlog.next_seq, await self._end(backlog, end))
         return False
 
     # Any backlog.
@@ -206,18 +215,24 @@ class Shipper:
         else:
             self._seek(backlog, expected_seq)
 
-    async def _look(self, backlog: Backlog, *, lives: bool) -> Marks:
-        """Ask how far a source is, drop what is stored, go back for what Redis has forgotten."""
+    async def _look(self) -> None:
+        """Ask how far this process' own events are, and say that it lives."""
         journal = self._journal
-        seen = (unix_ms(), journal.next_seq, journal.started_ms) if lives else None
-        marks = await self._stream.marks(backlog, seen=seen)
-        if marks.ended:
-            return marks
+        seen = (unix_ms(), journal.next_seq, journal.started_ms)
+        marks = await self._insisting(lambda: self._stream.marks(self._own, seen=seen))
+        if marks.ended_ms is not None and not self.ended_elsewhere:
+            self.ended_elsewhere = True
+            counters.boot_ended_elsewhere.set(1)
+            self._log.error("boot_ended_elsewhere", source=self._own.source, fix=ENDED_ELSEWHERE_FIX)
+        await self._take(self._own, marks)
+        self._stored_seq = max(self._stored_seq, marks.stored_seq or 0)
+
+    async def _take(self, backlog: Backlog, marks: Marks) -> None:
+        """Drop what is stored, go back for what Redis has forgotten."""
         stored = backlog.confirm(marks.stored_seq or 0)
         if stored:
             await asyncio.to_thread(remove_segments, stored)
         self._seek(backlog, max(marks.accepted_seq or 0, backlog.floor))
-        return marks
 
     def _seek(self, backlog: Backlog, seq: int) -> None:
         if seq < backlog.shipped_seq:
@@ -227,9 +242,12 @@ class Shipper:
         if seq != backlog.shipped_seq:
             backlog.seek(seq)
 
-    async def _end(self, backlog: Backlog, end: BootEnd) -> None:
-        """Put the record of its end behind a source's frames."""
-        while (expected_seq := await self._insisting(lambda: self._stream.end(backlog, end))) != backlog.shipped_seq:
+    async def _end(self, backlog: Backlog, end: BootEnd) -> str:
+        """Put the record of its end behind a source's frames; the id of its entry."""
+        while True:
+            expected_seq, entry_id = await self._insisting(lambda: self._stream.end(backlog, end))
+            if expected_seq == backlog.shipped_seq:
+                return entry_id
             self._seek(backlog, expected_seq)
             await self._ship(backlog)
 
@@ -260,3 +278,12 @@ class Shipper:
                     self._log.info("redis_available", waiting_events=self.waiting_events)
                     self.redis_failing = False
                 return answer
+
+
+def _is_over(marks: Marks, backlog: Backlog) -> bool:
+    """Whether the end that was said is stored, and with it all that lies before it.
+
+    Redis keeps no marks of a source that ended. If it has some, events came after an end: it counts what they say.
+    """
+    stored = marks.stored_seq is None or marks.stored_seq >= backlog.next_seq
+    return bool(marks.ended_ms) and not marks.end_waits and stored

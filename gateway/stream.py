@@ -33,8 +33,10 @@ class Marks(msgspec.Struct, frozen=True):
 
     accepted_seq: int | None
     stored_seq: int | None
-    ended: bool
-    """Its end record is in ClickHouse."""
+    ended_ms: int | None
+    """When a record of its end was stored in ClickHouse; 0 while one is on the stream."""
+    end_waits: bool
+    """The end record that was asked about is still on the stream."""
 
 
 class Stream:
@@ -56,26 +58,35 @@ class Stream:
         numbers = (backlog.source, backlog.floor, run.expected_seq, run.first_seq, len(run.events))
         return int(
             await self._push(
-                keys=[partition.stream, partition.accepted], args=[*(b"%d" % number for number in numbers), frame]
+                keys=[partition.stream, partition.accepted, partition.ended],
+                args=[*(b"%d" % number for number in numbers), frame],
             )
         )
 
-    async def marks(self, backlog: Backlog, *, seen: tuple[int, int, int] | None) -> Marks:
-        """How far the source is. `seen` is for one that lives: now, the number of its next event, when it started."""
-        partition = _partition(backlog)
-        keys = [partition.accepted, partition.done, partition.seen, partition.ended]
-        said = b"%d:%d:%d" % seen if seen else b""
-        accepted, stored, ended = cast(
-            "tuple[int, int, int]", await self._marks(keys=keys, args=[b"%d" % backlog.source, said])
-        )
-        return Marks(accepted if accepted >= 0 else None, stored if stored >= 0 else None, bool(ended))
+    async def marks(self, backlog: Backlog, *, seen: tuple[int, int, int] | None, end_id: str = "") -> Marks:
+        """How far the source is. `seen` is for one that lives: now, the number of its next event, when it started.
 
-    async def end(self, backlog: Backlog, end: BootEnd) -> int:
-        """Append the record of a source's end; the seq that Redis expects, which is the backlog's if it has it."""
+        `end_id` is for one whose end was said: the entry that `end` named.
+        """
+        partition = _partition(backlog)
+        keys = [partition.accepted, partition.done, partition.seen, partition.ended, partition.stream]
+        said = b"%d:%d:%d" % seen if seen else b""
+        args = [b"%d" % backlog.source, said, end_id.encode("ascii")]
+        accepted, stored, ended, waits = cast("tuple[int, int, int, int]", await self._marks(keys=keys, args=args))
+        accepted_seq, stored_seq, ended_ms = (number if number >= 0 else None for number in (accepted, stored, ended))
+        return Marks(accepted_seq, stored_seq, ended_ms, bool(waits))
+
+    async def end(self, backlog: Backlog, end: BootEnd) -> tuple[int, str]:
+        """Append the record of a source's end: the seq that Redis expects, and the entry that stands for the record.
+
+        The record is there if the seq is that of the backlog.
+        """
         partition = _partition(backlog)
         numbers = (backlog.source, backlog.floor, backlog.shipped_seq, end.events)
         args = [*(b"%d" % number for number in numbers), encode_boot_end(end)]
-        return int(await self._end(keys=[partition.stream, partition.accepted, partition.ended], args=args))
+        keys = [partition.stream, partition.accepted, partition.ended]
+        expected_seq, entry_id = cast("tuple[int, bytes]", await self._end(keys=keys, args=args))
+        return expected_seq, entry_id.decode("ascii")
 
     async def unsafe_settings(self) -> list[str]:
         """What is wrong with Redis' settings, in sentences; nothing if it does not tell."""

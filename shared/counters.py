@@ -78,7 +78,7 @@ journal_waits = Counter(
 )
 journal_disk_faults = Counter(
     "lectr_gateway_journal_disk_faults",
-    "The disk refused a journal segment; events are kept in memory meanwhile",
+    "The disk refused a journal segment; events are kept in memory meanwhile. Or the journal's folder is gone",
     ["reason"],
     registry=registry,
 )
@@ -90,6 +90,11 @@ journal_damaged = Counter(
 )
 journal_newer = Gauge(
     "lectr_gateway_journal_newer", "Dead boots here whose events only a newer release can ship", registry=registry
+)
+boot_ended_elsewhere = Gauge(
+    "lectr_gateway_boot_ended_elsewhere",
+    "1 if another process took a copy of this one's journal, and said that it had ended",
+    registry=registry,
 )
 push_retries = Counter("lectr_gateway_push_retries", "Frames pushed again", ["reason"], registry=registry)
 registry_orgs = Gauge("lectr_gateway_registry_orgs", "Organisations known", registry=registry)

@@ -111,7 +111,7 @@ class Pusher:
         """One call of the gateways' script; what Redis expects next."""
         return int(
             self._push(
-                keys=[self.partition.stream, self.partition.accepted],
+                keys=[self.partition.stream, self.partition.accepted, self.partition.ended],
                 args=[source, floor, expected_seq, first_seq, count, frame],
             )
         )

@@ -72,8 +72,15 @@ class Store:
         self.client.hset(Partition(0).done, str(source), str(marks))
 
     def confirm_end(self, source: int) -> None:
-        """Say that the end record is in ClickHouse, as an ingestor does."""
-        self.client.hset(Partition(0).ended, str(source), "1")
+        """Say that the end record is in ClickHouse, as an ingestor does: its marks go, and so does its entry."""
+        partition = Partition(0)
+        found: Any = self.client.xrange(partition.stream)
+        for entry_id, fields in found:
+            if b"e" in fields and fields[b"s"] == b"%d" % source:
+                self.client.xdel(partition.stream, entry_id)
+        self.client.hset(partition.ended, str(source), "1")
+        for name in (partition.done, partition.accepted):
+            self.client.hdel(name, str(source))
 
 
 class Sender:

@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from structlog.testing import capture_logs
 
 from gateway.journal import Run, adopt_orphans, remove_segments
-from gateway.journal.segment import HEADER_BYTES, RECORD_OVERHEAD_BYTES, Segment
+from gateway.journal.records import RECORD_OVERHEAD_BYTES
+from gateway.journal.segment import HEADER_BYTES, Segment
 from shared import counters
 from shared.stream import Partition, encode_event
 from tests.ingestor_process import event

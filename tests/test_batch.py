@@ -340,12 +340,12 @@ class Scripts:
         events = [encode_event(event(first_seq + n)) for n in range(number)]
         frame = encode_frame(self.source, first_seq, INSTANCE, events)
         args: list[int | bytes] = [self.source, floor, expected_seq, first_seq, number, frame]
-        return int(self._push(keys=[P0.stream, P0.accepted], args=args))
+        return int(self._push(keys=[P0.stream, P0.accepted, P0.ended], args=args))
 
     def end(self, expected_seq: int, end_seq: int, *, floor: int = 0) -> int:
         record = encode_boot_end(BootEnd(INSTANCE, 1, 2, end_seq, 0, killed=False))
         args: list[int | bytes] = [self.source, floor, expected_seq, end_seq, record]
-        return int(self._end(keys=[P0.stream, P0.accepted, P0.ended], args=args))
+        return int(self._end(keys=[P0.stream, P0.accepted, P0.ended], args=args)[0])
 
 
 def test_a_push_happens_once(redis_url: str) -> None:

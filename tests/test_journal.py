@@ -14,14 +14,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gateway.journal import Journal, remove_segments
-from gateway.journal.segment import (
-    HEADER_BYTES,
-    RECORD_OVERHEAD_BYTES,
-    Segment,
-    SegmentFault,
-    allocate,
-    records,
-)
+from gateway.journal.records import RECORD_OVERHEAD_BYTES, records
+from gateway.journal.segment import HEADER_BYTES, Segment, SegmentFault, allocate
 from shared import counters
 from tests.shipper_site import SMALL_BYTES, Disk, add, count, open_journal, read_all, until
 

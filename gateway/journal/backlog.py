@@ -6,10 +6,12 @@ forgets, `seek` goes back for it; what is confirmed, `confirm` gives up.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
+from gateway.journal.boot import set_aside
 from gateway.journal.segment import HEADER_BYTES, Segment
 from shared import counters
 
@@ -18,7 +20,10 @@ MAX_RUN_BYTES: Final = 1 << 20
 
 
 class Run(msgspec.Struct, frozen=True):
-    """Events of consecutive numbers. Those from `expected_seq` to `first_seq` belong to no event, and never will."""
+    """Events of consecutive numbers. Those from `expected_seq` to `first_seq` belong to no event that will ever come.
+
+    They were left out, or nobody can read them any more. Redis is told so: who waits for them would wait for ever.
+    """
 
     expected_seq: int
     first_seq: int
@@ -57,8 +62,13 @@ class Backlog:
         """The number behind the last event here."""
         return max(self.segments[-1].next_seq, self._floor) if self.segments else self._floor
 
+    @property
+    def waiting(self) -> int:
+        """Events that are still to be shipped."""
+        return self._unshipped(self.segments)
+
     def to_load(self) -> Segment | None:
-        """The segment that is to be read next, if `Segment.load` has to be called for it first."""
+        """The segment that is to be read next, if `Segment.load` has to be called for it before it can be."""
         segment = self._segment()
         return None if segment is None or segment.loaded else segment
 
@@ -69,11 +79,12 @@ class Backlog:
             run = self._run_in(segment, most)
             if run is not None:
                 return run
+            if segment.sealed and not segment.ends_at(self._position):
+                # To be loaded once more: a thread searches for what follows.
+                break
             following = self._following(segment)
             if following is None:
                 break
-            if segment.damaged_at(self._position):
-                counters.journal_damaged.inc()
             self._read_from(following)
             segment = following
         return None
@@ -142,11 +153,10 @@ class Backlog:
 
     def unshipped_in_memory(self) -> int:
         """Events that Redis does not have and that no disk has."""
-        return sum(
-            max(segment.next_seq - max(segment.first_seq, self.shipped_seq), 0)
-            for segment in self.segments
-            if segment.path is None
-        )
+        return self._unshipped(segment for segment in self.segments if segment.path is None)
+
+    def _unshipped(self, segments: Iterable[Segment]) -> int:
+        return sum(max(segment.next_seq - max(segment.first_seq, self.shipped_seq), 0) for segment in segments)
 
     def close(self) -> None:
         """Unmap everything."""
@@ -183,10 +193,14 @@ class Backlog:
 
 
 def remove_segments(segments: list[Segment]) -> None:
-    """Delete what is stored. Blocks."""
+    """Delete what is stored; a damaged file is kept aside. Blocks."""
     for segment in segments:
         try:
-            segment.remove()
+            if segment.damaged and segment.path is not None:
+                segment.let_go()
+                set_aside(segment.path)
+            else:
+                segment.remove()
         except OSError as error:
             # Its events are stored: whoever adopts the folder finds that out again.
             counters.journal_disk_faults.labels(type(error).__name__).inc()

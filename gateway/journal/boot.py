@@ -32,10 +32,13 @@ _RECORD_BYTES: Final = 1024
 """Where the record of the boot must end, and the counts begin."""
 _HEAD: Final = struct.Struct("<II")
 _COUNT: Final = struct.Struct("<Q")
+_SAID_END: Final = struct.Struct("<QQQ")
 _BEGUN_AT: Final = _RECORD_BYTES
 _NEXT_SEQ_AT: Final = _RECORD_BYTES + 8
 """One more than the number behind the last one used, written when a process ends in order; 0 until then."""
 _ENDED_MS_AT: Final = _RECORD_BYTES + 16
+_SAID_END_AT: Final = _RECORD_BYTES + 24
+"""The number that the end record stands behind, and its entry's id in two parts; zeros until it is on the stream."""
 
 
 class BootFault(Exception):
@@ -56,6 +59,13 @@ class BootRecord(msgspec.Struct, frozen=True):
     started_ms: int
     version: int = FRAME_VERSION
     """Of the events in the folder: that of the frames they are made for."""
+
+
+class SaidEnd(msgspec.Struct, frozen=True):
+    """An end record that was put on the stream behind all events below `next_seq`."""
+
+    next_seq: int
+    entry_id: str
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -141,10 +151,32 @@ class Boot:
         _COUNT.pack_into(self._map, _ENDED_MS_AT, now_ms)
         _COUNT.pack_into(self._map, _NEXT_SEQ_AT, next_seq + 1)
 
+    @property
+    def said_end(self) -> SaidEnd | None:
+        """The end record that whoever owned this folder put on the stream, if somebody did."""
+        next_seq, first, second = _SAID_END.unpack_from(self._map, _SAID_END_AT)
+        return SaidEnd(next_seq, f"{first}-{second}") if first or second else None
+
+    @said_end.setter
+    def said_end(self, said: SaidEnd) -> None:
+        first, _, second = said.entry_id.partition("-")
+        _SAID_END.pack_into(self._map, _SAID_END_AT, said.next_seq, int(first), int(second))
+
+    def in_place(self) -> bool:
+        """Whether the file that is locked is still the one that others find, as far as the disk tells. Blocks."""
+        try:
+            named, held = (self.folder / _FILE).stat(), os.fstat(self._descriptor)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+        return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
+
     def close(self) -> None:
-        """Give the lock up; whoever comes next owns the folder."""
-        self._map.close()
-        os.close(self._descriptor)
+        """Give the lock up; whoever comes next owns the folder. Once is enough."""
+        if not self._map.closed:
+            self._map.close()
+            os.close(self._descriptor)
 
     def remove(self) -> None:
         """Delete the folder, and give the lock up; what is damaged in it is kept aside. Raises OSError."""

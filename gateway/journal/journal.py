@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.journal.backlog import Backlog
-from gateway.journal.boot import Boot, BootRecord
+from gateway.journal.boot import Boot, BootRecord, SaidEnd
 from gateway.journal.segment import SUFFIX, Segment, allocate
 from shared import counters
 from shared.clock import unix_ms
@@ -24,10 +24,13 @@ from shared.logs import get_log
 FOLDER: Final = "journal"
 _SPARE: Final = "spare"
 _TEND_S: Final = 0.05
+_IN_PLACE_S: Final = 0.5
+"""How often a look is taken whether the folder is still there."""
 _RETRY_S: Final = 5.0
 """How long after a failure the disk is tried again."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What a start goes on with; anything else is a setting that is wrong."""
+UPROOTED_FIX: Final = "LECTR_STATE_DIR was deleted under a running gateway: keep it while gateways run"
 _MOST_MEMORY_SEGMENTS: Final = 16
 """Of LECTR_JOURNAL_SEGMENT_BYTES each, while the disk refuses."""
 
@@ -68,6 +71,10 @@ class Journal:
         self.disk_failing = False
         """Whether events go to memory because the disk refused."""
         self._sync_failing = False
+        self.uprooted = False
+        """Whether somebody deleted the folder while this process lived."""
+        self._homeless: list[Segment] = []
+        """What is still mapped of the files that were in it."""
         self.backlog = Backlog(source, instance, partitions, [])
         if self._root is not None:
             try:
@@ -143,6 +150,11 @@ class Journal:
         if self._boot is not None:
             self._boot.close()
 
+    def note_end(self, said: SaidEnd) -> None:
+        """The record of this boot's end is on the stream: whoever adopts the folder need not say it again."""
+        if self._boot is not None:
+            self._boot.said_end = said
+
     def _append_to_next(self, seq: int, event: bytes) -> bool:
         if not self._has_room:
             return False
@@ -201,10 +213,15 @@ class Journal:
     async def _tend(self) -> None:
         """Keep a spare segment ready, and have the disk write what was appended."""
         loop = asyncio.get_running_loop()
-        synced_s, synced_seq = loop.time(), 0
+        synced_s = seen_s = loop.time()
+        synced_seq = 0
         while True:
             await asyncio.sleep(_TEND_S)
             now_s = loop.time()
+            if self._boot is not None and now_s - seen_s >= _IN_PLACE_S:
+                seen_s = now_s
+                if not await asyncio.to_thread(self._boot.in_place):
+                    self._leave(self._boot)
             may_try = not self.disk_failing or now_s - self._disk_tried_s >= _RETRY_S
             if self._root is not None and self._spare is None and may_try:
                 self._disk_tried_s = now_s
@@ -212,9 +229,37 @@ class Journal:
                 if self._spare is not None and self._current.path is None and self._has_room:
                     # The disk is there again: what comes now is safe at once.
                     self._go_on_in(self._new_segment(self.next_seq))
+            if self._homeless and self._boot is not None and self._current not in self._homeless:
+                await self._settle(self._boot.folder, self._homeless.pop())
             if self._sync_interval_s and now_s - synced_s >= self._sync_interval_s and self.next_seq != synced_seq:
                 synced_s, synced_seq = now_s, self.next_seq
                 await asyncio.to_thread(self._sync, self._current)
+
+    def _leave(self, gone: Boot) -> None:
+        """Go on in memory, and in a new folder as soon as there is one: nobody would find what the old one holds."""
+        counters.journal_disk_faults.labels("gone").inc()
+        if not self.uprooted:
+            self._log.error("journal_folder_gone", folder=str(gone.folder), fix=UPROOTED_FIX)
+        self.uprooted = True
+        self._homeless += [segment for segment in self.backlog.segments if segment.path and segment.keep_in_memory()]
+        self._boot = self._spare = None
+        gone.close()
+        self._disk_tried_s = -_RETRY_S
+
+    async def _settle(self, folder: Path, segment: Segment) -> None:
+        """Give a complete segment a file again, in the new folder."""
+        if segment not in self.backlog.segments:
+            return
+        path = folder / f"{segment.first_seq:020d}{SUFFIX}"
+        try:
+            await asyncio.to_thread(_write, path, segment.map[:])
+        except OSError as error:
+            self._disk_refused(error)
+            return
+        if segment in self.backlog.segments:
+            segment.path = path
+        else:
+            path.unlink(missing_ok=True)
 
     def _get_ready(self, root: Path) -> None:
         """Make what is due on disk: the folder if there was no room for it yet, and the next file."""
@@ -238,3 +283,10 @@ class Journal:
             self._sync_failing = True
         else:
             self._sync_failing = False
+
+
+def _write(path: Path, content: bytes) -> None:
+    """A file that appears under its name when it is whole. Raises OSError."""
+    unborn = path.with_suffix(".new")
+    unborn.write_bytes(content)
+    unborn.rename(path)

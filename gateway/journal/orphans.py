@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.journal.backlog import Backlog
-from gateway.journal.boot import Boot, BootFault, NewerBoot, boot_folders, set_aside
+from gateway.journal.boot import Boot, BootFault, NewerBoot, SaidEnd, boot_folders, set_aside
 from gateway.journal.journal import FOLDER
 from gateway.journal.segment import SUFFIX, Segment, SegmentFault
 from shared import counters
@@ -32,6 +32,12 @@ class Orphan(msgspec.Struct, frozen=True):
     def killed(self) -> bool:
         """Whether it did not end in order."""
         return self.boot.ended_at_seq is None
+
+    @property
+    def said_end(self) -> SaidEnd | None:
+        """The end record that was put on the stream behind all that is here; None as long as none was."""
+        said = self.boot.said_end
+        return said if said and said.next_seq >= self.backlog.next_seq else None
 
 
 def adopt_orphans(state_dir: str, said: set[str] | None = None) -> Iterator[Orphan]:

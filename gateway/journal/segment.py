@@ -2,8 +2,9 @@
 
 Layout, little-endian: magic (8 bytes), source u64, first seq u64, CRC-32 of these u32; records from byte 32 on; zeros
 to the end. A record is length u32, CRC-32 of all else u32, seq u64, body; a length of 0 ends the file. A record is
-written by one copy into the mapped file: a process killed within it leaves a checksum that does not fit, which ends the
-file as well. Disk is allocated for the whole size before the first record. Without a folder a segment is plain memory.
+written by one copy into the mapped file: a process killed within it leaves a checksum that does not fit, and nothing
+behind it. Where more records follow, the file is damaged, and is read on behind the bad place. Disk is allocated for
+the whole size before the first record. Without a folder a segment is plain memory.
 """
 
 import mmap
@@ -14,29 +15,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import msgspec
+from gateway.journal.records import (
+    RECORD,
+    RECORD_OVERHEAD_BYTES,
+    SIZE_AND_SEQ,
+    Record,
+    is_blank,
+    record_behind,
+    records,
+)
+from shared import counters
+from shared.logs import get_log
 
 SUFFIX: Final = ".segment"
-RECORD_OVERHEAD_BYTES: Final = 16
 HEADER_BYTES: Final = 32
 _MAGIC: Final = b"lectrj1\n"
 _HEADER: Final = struct.Struct("<8sQQ")
 _CRC: Final = struct.Struct("<I")
-_RECORD: Final = struct.Struct("<IIQ")
-_SIZE_AND_SEQ: Final = struct.Struct("<IQ")
 _FILLING_BYTES: Final = 1 << 20
 
 
 class SegmentFault(Exception):
     """A file that is no segment of its folder; the text names it and what is wrong."""
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """An event as it lies in a segment; `end` is the position behind it."""
-
-    seq: int
-    body: bytes
-    end: int
 
 
 def allocate(path: Path, size_bytes: int) -> None:
@@ -55,7 +55,7 @@ def allocate(path: Path, size_bytes: int) -> None:
 class Segment:
     """Records `first_seq ..` of a source. `end` is where the next record goes, `next_seq` what it will be at least."""
 
-    __slots__ = ("_map", "end", "first_seq", "next_seq", "path", "sealed", "size_bytes")
+    __slots__ = ("_detours", "_map", "_suspect", "end", "first_seq", "next_seq", "path", "sealed", "size_bytes")
 
     def __init__(self, path: Path | None, first_seq: int, size_bytes: int, mapped: mmap.mmap | None) -> None:
         self.path = path
@@ -66,6 +66,9 @@ class Segment:
         self.sealed = False
         """Nothing is appended any more."""
         self._map = mapped
+        self._detours: dict[int, int] = {}
+        """Where no record can be read: where the next one begins."""
+        self._suspect = False
 
     @classmethod
     def begin(cls, path: Path | None, source: int, first_seq: int, size_bytes: int) -> "Segment":
@@ -94,34 +97,65 @@ class Segment:
 
     def find_end(self) -> bool:
         """Find the end of one that was opened; whether its last record is torn: its writer was killed within it."""
-        end = HEADER_BYTES
-        for record in records(self.map, HEADER_BYTES, self.size_bytes):
-            end, self.next_seq = record.end, record.seq + 1
-        torn = self.damaged_at(end)
+        end, self.next_seq = self._examine()
+        torn = not is_blank(self.map, end, self.end)
         self.end = end
         return torn
 
-    def damaged_at(self, position: int) -> bool:
-        """Whether something lies at a position where no whole record begins, and the end is not."""
-        return any(self.map[position : min(position + RECORD_OVERHEAD_BYTES, self.end)])
+    def ends_at(self, position: int) -> bool:
+        """Whether nothing is left from a position on, at which no record was found; if not, `load` looks into it."""
+        if position >= self.end or position in self._detours or is_blank(self.map, position, self.end):
+            return True
+        self._suspect = True
+        return False
+
+    @property
+    def damaged(self) -> bool:
+        """Whether a part of it cannot be read, as far as is known."""
+        return bool(self._detours)
 
     @property
     def loaded(self) -> bool:
         """Whether it can be read without asking the disk."""
-        return self._map is not None
+        return self._map is not None and not self._suspect
 
     def load(self) -> None:
-        """Map it. Blocks. Raises OSError."""
+        """Map it, and find the way around what is damaged. Blocks. Raises OSError."""
         if self._map is None and self.path is not None:
             self._map = _map(self.path)
+        if self._suspect:
+            end, next_seq = self._examine()
+            if not is_blank(self.map, end, self.end):
+                self._detour(end, self.end, self.next_seq - next_seq)
+            self._suspect = False
 
     @property
     def map(self) -> mmap.mmap:
         """The bytes, loaded if they are not. Raises OSError."""
-        self.load()
+        if self._map is None:
+            self.load()
         if self._map is None:
             raise RuntimeError("memory that was let go")
         return self._map
+
+    def _examine(self) -> tuple[int, int]:
+        """Find the way to the last record that can be read: the position and the number behind it. Blocks."""
+        position, seq = HEADER_BYTES, self.first_seq
+        while True:
+            for record in self.records(position):
+                position, seq = record.end, record.seq + 1
+            following = record_behind(self.map, position, self.end, seq)
+            if following is None:
+                return position, seq
+            self._detour(position, following[0], following[1] - seq)
+
+    def _detour(self, position: int, following: int, numbers: int) -> None:
+        if not self._detours:
+            counters.journal_damaged.inc()
+        self._detours[position] = following
+        folder, file = (self.path.parent.name, self.path.name) if self.path is not None else ("memory", "")
+        log = get_log("journal")
+        log.error("segment_damaged", folder=folder, file=file, position=position, numbers_skipped=numbers)
 
     def append(self, seq: int, body: bytes) -> bool:
         """Write a record; False, and nothing written, if there is no room for it."""
@@ -130,20 +164,32 @@ class Segment:
         end = start + size + RECORD_OVERHEAD_BYTES
         if end > self.size_bytes or self._map is None:
             return False
-        crc = zlib.crc32(body, zlib.crc32(_SIZE_AND_SEQ.pack(size, seq)))
-        self._map[start:end] = _RECORD.pack(size, crc, seq) + body
+        crc = zlib.crc32(body, zlib.crc32(SIZE_AND_SEQ.pack(size, seq)))
+        self._map[start:end] = RECORD.pack(size, crc, seq) + body
         self.end, self.next_seq = end, seq + 1
         return True
 
     def records(self, position: int) -> Iterator[Record]:
-        """Records from a position on."""
-        return records(self.map, position, self.end)
+        """Records from a position on, without those that cannot be read."""
+        at: int | None = position
+        while at is not None:
+            for record in records(self.map, at, self.end):
+                yield record
+                at = record.end
+            at = self._detours.get(at)
 
     def let_go(self) -> None:
         """Unmap it; memory stays, as there is no other copy."""
         if self.path is not None and self._map is not None:
             self._map.close()
             self._map = None
+
+    def keep_in_memory(self) -> bool:
+        """Its file is gone: what is mapped lives on as long as it stays mapped. Whether it is."""
+        if self._map is None:
+            return False
+        self.path = None
+        return True
 
     def sync(self) -> None:
         """Have the disk write what was appended. Blocks. Raises OSError."""
@@ -162,20 +208,6 @@ class Segment:
         elif self._map is not None:
             self._map.close()
             self._map = None
-
-
-def records(data: mmap.mmap | bytes, position: int, limit: int) -> Iterator[Record]:
-    """Whole records from a position up to a limit; ends at the first that is none."""
-    while position + RECORD_OVERHEAD_BYTES <= limit:
-        size, crc, seq = _RECORD.unpack_from(data, position)
-        end = position + RECORD_OVERHEAD_BYTES + size
-        if not size or end > limit:
-            return
-        body = data[position + RECORD_OVERHEAD_BYTES : end]
-        if zlib.crc32(body, zlib.crc32(_SIZE_AND_SEQ.pack(size, seq))) != crc:
-            return
-        yield Record(seq, body, end)
-        position = end
 
 
 def _map(path: Path) -> mmap.mmap:

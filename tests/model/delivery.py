@@ -147,7 +147,7 @@ class World:
 
     def look(self) -> None:
         """Ask what is stored, give it up, and finish what dead processes left."""
-        self.site.run(self.shipper._look(self.shipper._own, lives=True))
+        self.site.run(self.shipper._look())
         for source, orphan in list(self.shipper._adopted.items()):
             if self.site.run(self.shipper._finish(orphan)):
                 del self.shipper._adopted[source]
