@@ -155,7 +155,7 @@ def test_a_planted_bug_is_found_and_shortened(
     """Random walks find it by themselves, and end with one that is short enough to read."""
     if not pytestconfig.getoption("--full", default=False):
         pytest.skip("shortening takes minutes: make faults does it")
-    few = settings(WALKS, max_examples=100, stateful_step_count=10, report_multiple_bugs=False)
+    few = settings(WALKS, max_examples=1_000, stateful_step_count=15, report_multiple_bugs=False)
     with pytest.raises(AssertionError) as caught:
         run_state_machine_as_test(walk, settings=few)
     steps = [line for line in "\n".join(caught.value.__notes__).splitlines() if "state." in line]
