@@ -91,8 +91,10 @@ async def _work(
     # Alone, and first: the driver of a cluster closes the connections of others while it reads the topology.
     warning, stopped = asyncio.create_task(_warn(redis)), asyncio.create_task(stopping.wait())
     await asyncio.wait({warning, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    warning.cancel()
     stopped.cancel()
+    if warning.done():
+        await warning  # a defect in it is one of ours
+    warning.cancel()
     async with asyncio.TaskGroup() as group:
         tasks: list[asyncio.Task[None]] = []
 

@@ -123,8 +123,9 @@ class Worker:
         if newer is not None:
             # Another ingestor may be of the release that can read it: long enough for it to ask for the partition.
             self._parts.members.step_aside()
-            self._say(newer)
-            await self._rest(2 * self._parts.leases.renew_interval_s)
+            pause_s = 2 * self._parts.leases.renew_interval_s
+            self._say(newer, pause_s)
+            await self._rest(pause_s)
 
     def _done_here(self) -> bool:
         return self._stopping.is_set() or self._parts.members.must_give_up(self._partition.index)
@@ -257,17 +258,17 @@ class Worker:
 
     async def _wait_out(self, fault: IngestorFault) -> None:
         """Say what is wrong, wait, and come back. Waiting is all that is ever lost."""
-        self._say(fault)
+        self._say(fault, self._pause_s)
         await self._rest(self._pause_s)
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
 
-    def _say(self, fault: IngestorFault) -> None:
+    def _say(self, fault: IngestorFault, pause_s: float) -> None:
         if isinstance(fault, RedisFault):
             counters.redis_retries.inc()
         else:
             counters.insert_retries.labels(fault.label).inc()
         self._parts.health.faults[self._name] = str(fault)
-        self._log.error("waiting", fault=fault.label, detail=str(fault), pause_s=self._pause_s)
+        self._log.error("waiting", fault=fault.label, detail=str(fault), pause_s=pause_s)
 
     def _recovered(self) -> None:
         self._pause_s = FIRST_PAUSE_S

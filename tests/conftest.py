@@ -9,6 +9,7 @@ import pytest
 from tests.lectr import Lectr, start_lectr
 from tests.mock_process import MockProcess
 from tests.parts import Gateway, running, start_clickhouse, start_redis
+from tests.shipper_site import Store, store_in
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +62,26 @@ def own_gateway(lectr: Lectr, tmp_path: Path) -> Iterator[Any]:
     for gateway in started:
         with running(gateway):
             pass
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A Redis of the test's own, to be killed and started again."""
+    with store_in(tmp_path / "redis") as made:
+        yield made
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state directory."""
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def quick_shipper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shippers of this process ask often, and look for the dead often."""
+    monkeypatch.setattr("gateway.shipper._LOOK_S", 0.05)
+    monkeypatch.setattr("gateway.shipper._ADOPT_S", 0.05)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

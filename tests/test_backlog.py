@@ -2,7 +2,6 @@
 
 import asyncio
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,9 +28,10 @@ from tests.shipper_site import (
     open_journal,
     read_all,
     seqs,
-    store_in,
     until,
 )
+
+pytestmark = pytest.mark.usefixtures("quick_shipper")
 
 P0 = Partition(0)
 PAGE_BYTES = 4096
@@ -150,23 +150,6 @@ def _events_in(segment: Segment, events: list[tuple[int, bytes]]) -> int:
 
 TestBacklogAgainstAList = Machine.TestCase
 TestBacklogAgainstAList.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with store_in(tmp_path / "redis") as made:
-        yield made
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask often."""
-    monkeypatch.setattr("gateway.shipper._LOOK_S", 0.05)
 
 
 def segment_starts(sender: Sender) -> list[int]:

@@ -1,7 +1,6 @@
 """Damaged journal files: what can be read is shipped, what cannot is counted, and the file is kept for a person."""
 
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,30 +20,13 @@ from tests.shipper_site import (
     entries,
     leave_killed,
     read_all,
-    store_in,
     until,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_shipper")
+
 SOURCE = 2**63 - 5
 BODIES = [b"first", b"\x00" * 30, b"third " * 9, b"the last of them"]
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with store_in(tmp_path / "redis") as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask often, and look for the dead often."""
-    monkeypatch.setattr("gateway.shipper._LOOK_S", 0.05)
-    monkeypatch.setattr("gateway.shipper._ADOPT_S", 0.05)
 
 
 def write(path: Path, bodies: list[bytes], size_bytes: int = 4096) -> bytearray:

@@ -5,7 +5,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,31 +35,14 @@ from tests.shipper_site import (
     order,
     read_all,
     seqs,
-    store_in,
     until,
 )
+
+pytestmark = pytest.mark.usefixtures("quick_shipper")
 
 P0 = Partition(0)
 LAST_SOURCE = 2**63 - 1
 """Folders are looked at in order of their names, and this one's is the last."""
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with store_in(tmp_path / "redis") as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask often, and look for the dead often."""
-    monkeypatch.setattr("gateway.shipper._LOOK_S", 0.05)
-    monkeypatch.setattr("gateway.shipper._ADOPT_S", 0.05)
 
 
 def adopted(state: Path) -> list[Orphan]:

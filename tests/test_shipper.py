@@ -4,7 +4,6 @@ import asyncio
 import errno
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,30 +30,13 @@ from tests.shipper_site import (
     order,
     seqs,
     shipped,
-    store_in,
     until,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_shipper")
+
 PASSWORD = "hunter2-velvet"
 P0 = Partition(0)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with store_in(tmp_path / "redis") as made:
-        yield made
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask often, and look for the dead often."""
-    monkeypatch.setattr("gateway.shipper._LOOK_S", 0.05)
-    monkeypatch.setattr("gateway.shipper._ADOPT_S", 0.05)
 
 
 async def test_events_arrive_in_order(redis_url: str, state: Path) -> None:

@@ -1,7 +1,6 @@
 """A state directory that somebody copies or deletes while its gateway runs: noticed, said, and no event is given up."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,6 @@ from tests.shipper_site import (
     open_journal,
     read_all,
     seqs,
-    store_in,
     until,
 )
 
@@ -31,22 +29,9 @@ P0 = Partition(0)
 GONE = ("gone",)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with store_in(tmp_path / "redis") as made:
-        yield made
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch, quick_shipper: None) -> None:
     """Look often at everything."""
-    monkeypatch.setattr("gateway.shipper._LOOK_S", 0.05)
-    monkeypatch.setattr("gateway.shipper._ADOPT_S", 0.05)
     monkeypatch.setattr("gateway.journal.journal._IN_PLACE_S", 0.01)
     monkeypatch.setattr("gateway.journal.journal._TEND_S", 0.005)
 

@@ -29,7 +29,7 @@ class DoorRelay:
         """Inserts that were read and not passed on; their connections stay until `cut`."""
         self.hold = 0
         self.held = 0
-        """Inserts of which the beginning was passed on; the rest follows after `go_on`."""
+        """Inserts of which the beginning of the head was passed on; the rest follows after `go_on`."""
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
@@ -92,8 +92,11 @@ class DoorRelay:
                 if self.hold and _OF_AN_INSERT in data:
                     self.hold -= 1
                     self.held += 1
-                    door_writer.write(data)
+                    # ClickHouse knows nothing of it before its head has ended.
+                    begun = data.index(_OF_AN_INSERT)
+                    door_writer.write(data[:begun])
                     await self._go_on.wait()
+                    door_writer.write(data[begun:])
                     continue
                 if self.lose and not losing and _OF_AN_INSERT in data:
                     self.lose -= 1

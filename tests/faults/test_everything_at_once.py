@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,6 @@ def test_everything_at_once(tmp_path: Path, full: bool, seed: int) -> None:
         reckon("everything at once", site, load, deadline_s=120, sums=False)
         rollup, table = both_sums(site)
         if rollup != table:
+            # The limit of test_rollup_half_done: short, never too much.
             print(f"everything at once: rollup {rollup}, table {table}")
-            pytest.xfail(
-                "a half-done insert is not completed in the rollup when Redis forgot it (test_rollup_half_done)"
-            )
+            assert all(Decimal(rollup[name]) <= Decimal(table[name]) for name in table)
