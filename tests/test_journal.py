@@ -343,6 +343,31 @@ async def test_a_sync_that_failed_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert (kept, failing) == ("disk", False)
 
 
+async def test_a_defect_does_not_end_the_tending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody foresaw while files are made ahead of time is counted and said, and tried again."""
+    real, calls = Journal._get_ready, 0
+
+    def get_ready(journal: Journal, root: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ValueError("nobody foresaw this")
+        real(journal, root)
+
+    monkeypatch.setattr(Journal, "_get_ready", get_ready)
+    monkeypatch.setattr("gateway.journal.journal._TEND_S", 0.001)
+    monkeypatch.setattr("gateway.journal.journal._RETRY_S", 0.001)
+    journal = open_journal(tmp_path)
+    before = count(counters.journal_disk_faults, "ValueError")
+    with capture_logs() as logs:
+        journal.start()
+        await until(lambda: journal._spare is not None)
+    await journal.close()
+    end(journal)
+    assert count(counters.journal_disk_faults, "ValueError") - before == 1
+    assert [line["error"] for line in logs if line["event"] == "defect"] == ["ValueError"]
+
+
 class Slow:
     """A disk on which the file that is made ahead of time takes its time."""
 

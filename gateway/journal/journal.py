@@ -71,6 +71,8 @@ class Journal:
         self.disk_failing = False
         """Whether events go to memory because the disk refused."""
         self._sync_failing = False
+        self._seen_s = self._synced_s = 0.0
+        self._synced_seq = 0
         self.uprooted = False
         """Whether somebody deleted the folder while this process lived."""
         self._homeless: list[Segment] = []
@@ -213,27 +215,34 @@ class Journal:
     async def _tend(self) -> None:
         """Keep a spare segment ready, and have the disk write what was appended."""
         loop = asyncio.get_running_loop()
-        synced_s = seen_s = loop.time()
-        synced_seq = 0
+        self._seen_s = self._synced_s = loop.time()
         while True:
             await asyncio.sleep(_TEND_S)
-            now_s = loop.time()
-            if self._boot is not None and now_s - seen_s >= _IN_PLACE_S:
-                seen_s = now_s
-                if not await asyncio.to_thread(self._boot.in_place):
-                    self._leave(self._boot)
-            may_try = not self.disk_failing or now_s - self._disk_tried_s >= _RETRY_S
-            if self._root is not None and self._spare is None and may_try:
-                self._disk_tried_s = now_s
-                await asyncio.to_thread(self._get_ready, self._root)
-                if self._spare is not None and self._current.path is None and self._has_room:
-                    # The disk is there again: what comes now is safe at once.
-                    self._go_on_in(self._new_segment(self.next_seq))
-            if self._homeless and self._boot is not None and self._current not in self._homeless:
-                await self._settle(self._boot.folder, self._homeless.pop())
-            if self._sync_interval_s and now_s - synced_s >= self._sync_interval_s and self.next_seq != synced_seq:
-                synced_s, synced_seq = now_s, self.next_seq
-                await asyncio.to_thread(self._sync, self._current)
+            try:
+                await self._tend_once(loop.time())
+            except Exception as error:  # noqa: BLE001 - nothing ends this for good: counted, said, tried again
+                counters.journal_disk_faults.labels(type(error).__name__).inc()
+                self._log.error("defect", error=type(error).__name__)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _tend_once(self, now_s: float) -> None:
+        if self._boot is not None and now_s - self._seen_s >= _IN_PLACE_S:
+            self._seen_s = now_s
+            if not await asyncio.to_thread(self._boot.in_place):
+                self._leave(self._boot)
+        may_try = not self.disk_failing or now_s - self._disk_tried_s >= _RETRY_S
+        if self._root is not None and self._spare is None and may_try:
+            self._disk_tried_s = now_s
+            await asyncio.to_thread(self._get_ready, self._root)
+            if self._spare is not None and self._current.path is None and self._has_room:
+                # The disk is there again: what comes now is safe at once.
+                self._go_on_in(self._new_segment(self.next_seq))
+        if self._homeless and self._boot is not None and self._current not in self._homeless:
+            await self._settle(self._boot.folder, self._homeless.pop())
+        due = self._sync_interval_s and now_s - self._synced_s >= self._sync_interval_s
+        if due and self.next_seq != self._synced_seq:
+            self._synced_s, self._synced_seq = now_s, self.next_seq
+            await asyncio.to_thread(self._sync, self._current)
 
     def _leave(self, gone: Boot) -> None:
         """Go on in memory, and in a new folder as soon as there is one: nobody would find what the old one holds."""
