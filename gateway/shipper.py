@@ -164,11 +164,11 @@ class Shipper:
         await self._ship(backlog)
         if said and (marks.end_waits or marks.ended_ms == 0):
             return False
-        record = orphan.boot.record
-        end_seq = max(backlog.next_seq, backlog.shipped_seq, orphan.boot.ended_at_seq or 0)
-        unfinished = max(orphan.boot.begun - end_seq, 0) if orphan.killed else 0
+        record, file = orphan.boot.record, orphan.boot.file
+        end_seq = max(backlog.next_seq, backlog.shipped_seq, file.used or 0, file.ended_at_seq or 0)
+        unfinished = max((file.begun or 0) - end_seq, 0) if orphan.killed else 0
         end = BootEnd(record.instance, record.started_ms, orphan.ended_ms, end_seq, unfinished, killed=orphan.killed)
-        orphan.boot.said_end = SaidEnd(backlog.next_seq, await self._end(backlog, end))
+        file.said_end = SaidEnd(backlog.next_seq, await self._end(backlog, end))
         return False
 
     # Any backlog.

@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 
+from ingestor.boots import store_ends
 from ingestor.clickhouse import ClickHouse
 from ingestor.migrate import migrate
 from ingestor.presence import stored_marks
 from ingestor.settings import clickhouse_address
 from shared.environment import SecretUrl
+from shared.stream import BootEnd
 from tests.parts import fetch, select
 
 DATABASE = "gaps"
@@ -70,6 +72,28 @@ def test_gaps_at_the_end_are_told_beside_doubled_rows(rows: Rows) -> None:
         {"gateway_boot": 7, "first_seq": 1, "end_seq": 2, "events": 1},
         {"gateway_boot": 7, "first_seq": 3, "end_seq": 5, "events": 2},
     ]
+
+
+async def test_an_end_that_knows_less_changes_nothing(rows: Rows) -> None:
+    """What an old copy of a state directory says of a run hides no gap; who knows more, or the same, replaces it."""
+    rows.store(7, *range(5))
+    clickhouse = await ClickHouse.connect(rows.address)
+    try:
+        for events, killed, expected in (
+            (6, True, (6, True)),
+            (9, False, (9, False)),
+            (5, True, (9, False)),
+            (9, True, (9, False)),
+            (9, False, (9, False)),
+            (12, True, (12, True)),
+        ):
+            await store_ends(clickhouse, {7: BootEnd("gw-7", 1_000, 2_000, events, 1, killed=killed)})
+            (row,) = rows.select(f"SELECT events, killed FROM {DATABASE}.gateway_boots FINAL")
+            assert (row["events"], row["killed"]) == expected
+            (gap,) = rows.select(GAPS)
+            assert gap["end_seq"] == expected[0]
+    finally:
+        await clickhouse.close()
 
 
 async def test_marks_from_clickhouse_leave_out_what_is_missing(rows: Rows) -> None:

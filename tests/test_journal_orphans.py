@@ -88,7 +88,7 @@ def test_everything_acknowledged_survives_sigkill(tmp_path: Path, state: Path) -
         acknowledged = writer.acknowledged()
         assert len(events) in {acknowledged, acknowledged + 1}, "at most the event in hand is more"
         assert orphan.killed
-        assert orphan.boot.begun - len(events) in {0, 1}
+        assert (orphan.boot.file.begun or 0) - len(events) in {0, 1}
         assert orphan.backlog.next_seq == len(events)
     give_up(orphans)
 
@@ -223,7 +223,7 @@ def test_the_living_are_not_adopted(state: Path) -> None:
 
 @pytest.mark.parametrize("ends_in_order", [False, True], ids=["killed", "in order"])
 async def test_how_a_process_ended(store: Store, state: Path, ends_in_order: bool) -> None:
-    """The end of a killed process says so and counts what it had begun; one that ended in order lacks nothing."""
+    """The end of a killed process says so and counts what it had begun; all numbers that it used are in either."""
     left = open_journal(state)
     for _ in range(10):
         left.begin()
@@ -238,10 +238,10 @@ async def test_how_a_process_ended(store: Store, state: Path, ends_in_order: boo
     await sender.close()
     said = ends(store.url, left.source)[0]
     assert said.end is not None
-    events, unfinished = (8, 0) if ends_in_order else (7, 3)
-    expected = BootEnd(INSTANCE, left.started_ms, said.end.ended_ms, events, unfinished, killed=not ends_in_order)
+    unfinished = 0 if ends_in_order else 2
+    expected = BootEnd(INSTANCE, left.started_ms, said.end.ended_ms, 8, unfinished, killed=not ends_in_order)
     assert said.end == expected
-    assert said.bounds == (7, events, events)
+    assert said.bounds == (7, 8, 8)
     assert said.end.ended_ms >= left.started_ms
 
 
@@ -258,7 +258,8 @@ def test_a_damaged_boot_is_set_aside(state: Path, how: str) -> None:
     broken = min(left, key=lambda journal: journal.source).folder
     assert broken is not None
     if how == "changed":
-        damage(broken / "boot", 12)
+        for place in (12, 2060):
+            damage(broken / "boot", place)
     elif how == "another number":
         content = (broken / "boot").read_bytes()
         (broken / "boot").write_bytes(content.replace(b'"partitions":1', b'"partitions":2'))
@@ -283,7 +284,7 @@ async def test_a_damaged_segment_is_set_aside(store: Store, state: Path) -> None
     assert left.folder is not None
     files = sorted(left.folder.glob("*.segment"))
     starts = [int(path.stem) for path in files]
-    damage(files[1], 20)
+    os.truncate(files[1], 20)
     damaged = count(counters.journal_damaged)
     sender = Sender(store.url, state)
     with capture_logs() as logs:

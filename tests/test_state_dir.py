@@ -187,7 +187,7 @@ async def test_a_deleted_folder_is_noticed(state: Path, made_again: bool) -> Non
     journal.release()
     (orphan,) = adopt_orphans(str(state))
     assert [seq for seq, _ in read_all(orphan.backlog)] == list(range(250))
-    assert (orphan.backlog.source, orphan.boot.begun) == (journal.source, 1)
+    assert (orphan.backlog.source, orphan.boot.file.begun) == (journal.source, 1)
     orphan.backlog.close()
     orphan.boot.close()
     journal.backlog.close()

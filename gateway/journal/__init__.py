@@ -1,9 +1,9 @@
 """Every event on local disk before its answer ends, and kept there until ClickHouse has it.
 
 Reading order: `segment` (the file format and what a reader finds in it), `records` (its bytes, and the way around what
-is damaged), `boot` (the folder of one gateway process, and who may touch it), `backlog` (the events of one boot that
-are not known to be stored, and how far they were shipped), `journal` (the writing side), `orphans` (what dead processes
-left).
+is damaged), `boot` (the folder of one gateway process, and who may touch it), `boot_file` (what its process notes of
+itself), `backlog` (the events of one boot that are not known to be stored, and how far they were shipped), `journal`
+(the writing side), `orphans` (what dead processes left).
 
 The promise: an event that `Journal.append` took is found again after `kill -9`, in order, with its number, or it is
 counted as lost. No call here waits for a disk on a request's way: files are made whole ahead of time, in a thread.
@@ -14,7 +14,8 @@ whole; the kernel gives a lock back when its holder dies, so nothing here trusts
 """
 
 from gateway.journal.backlog import Backlog, Run, remove_segments
-from gateway.journal.boot import SaidEnd, new_source
+from gateway.journal.boot import new_source
+from gateway.journal.boot_file import SaidEnd
 from gateway.journal.journal import UPROOTED_FIX, Journal
 from gateway.journal.orphans import Orphan, adopt_orphans
 from gateway.journal.segment import Segment

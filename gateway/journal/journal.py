@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from gateway.journal.backlog import Backlog
-from gateway.journal.boot import Boot, BootRecord, SaidEnd
+from gateway.journal.boot import Boot
+from gateway.journal.boot_file import BootRecord, SaidEnd
 from gateway.journal.segment import SUFFIX, Segment, allocate
 from shared import counters
 from shared.clock import unix_ms
@@ -114,7 +115,7 @@ class Journal:
         """A request of a known organisation begins. What never becomes an event is counted by whoever adopts this."""
         self._begun += 1
         if self._boot is not None:
-            self._boot.begun = self._begun
+            self._boot.file.note_begun(self._begun)
 
     def append(self, event: bytes) -> None:
         """Keep the event that carries `next_seq`."""
@@ -125,10 +126,15 @@ class Journal:
             if not self.full:
                 self.full = True
                 self._log.error("journal_full", policy="drop_newest", fix="LECTR_JOURNAL_BYTES, or Redis back")
+        # Behind the event: a number that is noted and has no record is a loss, and its heir says so.
+        if self._boot is not None:
+            self._boot.file.note_used(self.next_seq)
 
     def skip(self) -> None:
         """Use up `next_seq` for an event that could not be made."""
         self.next_seq += 1
+        if self._boot is not None:
+            self._boot.file.note_used(self.next_seq)
 
     def start(self) -> None:
         """Begin to make segments ahead of time and to sync; `close` ends it."""
@@ -141,7 +147,7 @@ class Journal:
             await asyncio.wait({self._tending})
         if self._boot is None:
             return
-        self._boot.end(self.next_seq, unix_ms())
+        self._boot.file.note_end(self.next_seq, unix_ms())
         self.backlog.close()
         self._current.let_go()
         if self._spare is not None:
@@ -155,7 +161,7 @@ class Journal:
     def note_end(self, said: SaidEnd) -> None:
         """The record of this boot's end is on the stream: whoever adopts the folder need not say it again."""
         if self._boot is not None:
-            self._boot.said_end = said
+            self._boot.file.said_end = said
 
     def _append_to_next(self, seq: int, event: bytes) -> bool:
         if not self._has_room:
@@ -278,7 +284,8 @@ class Journal:
             except OSError as error:
                 self._disk_refused(error)
                 return
-            boot.begun = self._begun
+            boot.file.note_begun(self._begun)
+            boot.file.note_used(self.next_seq)
             self._boot = boot
         self._spare = self._make_spare(self._boot.folder)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from gateway.journal.backlog import Backlog
-from gateway.journal.boot import Boot, BootFault, NewerBoot, SaidEnd, boot_folders, set_aside
+from gateway.journal.boot import Boot, BootFault, boot_folders, set_aside
+from gateway.journal.boot_file import NewerBoot, SaidEnd
 from gateway.journal.journal import FOLDER
 from gateway.journal.segment import SUFFIX, Segment, SegmentFault
 from shared import counters
@@ -31,12 +32,12 @@ class Orphan(msgspec.Struct, frozen=True):
     @property
     def killed(self) -> bool:
         """Whether it did not end in order."""
-        return self.boot.ended_at_seq is None
+        return self.boot.file.ended_at_seq is None
 
     @property
     def said_end(self) -> SaidEnd | None:
         """The end record that was put on the stream behind all that is here; None as long as none was."""
-        said = self.boot.said_end
+        said = self.boot.file.said_end
         return said if said and said.next_seq >= self.backlog.next_seq else None
 
 
@@ -68,8 +69,11 @@ def adopt_orphans(state_dir: str, said: set[str] | None = None) -> Iterator[Orph
 
 
 def _orphan(boot: Boot) -> Orphan:
+    if boot.file.damaged:
+        counters.journal_damaged.inc()
+        get_log("orphans").error("boot_damaged", folder=boot.folder.name, unfinished_known=boot.file.begun is not None)
     try:
-        return Orphan(boot, _backlog(boot), boot.ended_ms or unix_ms())
+        return Orphan(boot, _backlog(boot), boot.file.ended_ms or unix_ms())
     except OSError:
         # Its lock goes back, for another try.
         boot.close()
@@ -101,7 +105,8 @@ def _backlog(boot: Boot) -> Backlog:
         instance=record.instance,
         first_seq=segments[0].first_seq if segments else 0,
         next_seq=segments[-1].next_seq if segments else 0,
-        killed=boot.ended_at_seq is None,
+        used=boot.file.used,
+        killed=boot.file.ended_at_seq is None,
         torn=torn,
     )
     return Backlog(record.source, record.instance, record.partitions, segments)

@@ -9,6 +9,7 @@ the whole size before the first record. Without a folder a segment is plain memo
 
 import mmap
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ _MAGIC: Final = b"lectrj1\n"
 _HEADER: Final = struct.Struct("<8sQQ")
 _CRC: Final = struct.Struct("<I")
 _FILLING_BYTES: Final = 1 << 20
+_NAME: Final = re.compile(rf"[0-9]{{20}}{re.escape(SUFFIX)}")
 
 
 class SegmentFault(Exception):
@@ -55,7 +57,18 @@ def allocate(path: Path, size_bytes: int) -> None:
 class Segment:
     """Records `first_seq ..` of a source. `end` is where the next record goes, `next_seq` what it will be at least."""
 
-    __slots__ = ("_detours", "_map", "_suspect", "end", "first_seq", "next_seq", "path", "sealed", "size_bytes")
+    __slots__ = (
+        "_detours",
+        "_map",
+        "_suspect",
+        "damaged",
+        "end",
+        "first_seq",
+        "next_seq",
+        "path",
+        "sealed",
+        "size_bytes",
+    )
 
     def __init__(self, path: Path | None, first_seq: int, size_bytes: int, mapped: mmap.mmap | None) -> None:
         self.path = path
@@ -69,6 +82,8 @@ class Segment:
         self._detours: dict[int, int] = {}
         """Where no record can be read: where the next one begins."""
         self._suspect = False
+        self.damaged = False
+        """Whether a part of it cannot be read, as far as is known."""
 
     @classmethod
     def begin(cls, path: Path | None, source: int, first_seq: int, size_bytes: int) -> "Segment":
@@ -80,7 +95,10 @@ class Segment:
 
     @classmethod
     def open(cls, path: Path, source: int) -> "Segment":
-        """A segment that another process left: sealed, not loaded, its end unknown. Raises SegmentFault, OSError."""
+        """A segment that another process left: sealed, not loaded, its end unknown. Raises SegmentFault, OSError.
+
+        Of a damaged header the name of the file says the rest; one of another boot is refused.
+        """
         with path.open("rb") as file:
             head = file.read(HEADER_BYTES)
             size_bytes = os.fstat(file.fileno()).st_size
@@ -88,9 +106,13 @@ class Segment:
             raise SegmentFault("too short")
         magic, said, first_seq = _HEADER.unpack_from(head)
         (crc,) = _CRC.unpack_from(head, _HEADER.size)
-        if magic != _MAGIC or crc != zlib.crc32(head[: _HEADER.size]) or said != source:
+        whole = magic == _MAGIC and crc == zlib.crc32(head[: _HEADER.size])
+        if (whole and said != source) or not (whole or _NAME.fullmatch(path.name)):
             raise SegmentFault("no segment of this boot")
-        segment = cls(path, first_seq, size_bytes, None)
+        segment = cls(path, first_seq if whole else int(path.stem), size_bytes, None)
+        # One without a head is one whose writer was killed before it wrote it.
+        if not whole and any(head):
+            segment.note_damage(0, 0)
         segment.end = size_bytes
         segment.sealed = True
         return segment
@@ -108,11 +130,6 @@ class Segment:
             return True
         self._suspect = True
         return False
-
-    @property
-    def damaged(self) -> bool:
-        """Whether a part of it cannot be read, as far as is known."""
-        return bool(self._detours)
 
     @property
     def loaded(self) -> bool:
@@ -150,9 +167,14 @@ class Segment:
             self._detour(position, following[0], following[1] - seq)
 
     def _detour(self, position: int, following: int, numbers: int) -> None:
-        if not self._detours:
-            counters.journal_damaged.inc()
         self._detours[position] = following
+        self.note_damage(position, numbers)
+
+    def note_damage(self, position: int, numbers: int) -> None:
+        """Count this file as damaged, once, and say where, and how many numbers have no record for it."""
+        if not self.damaged:
+            counters.journal_damaged.inc()
+        self.damaged = True
         folder, file = (self.path.parent.name, self.path.name) if self.path is not None else ("memory", "")
         log = get_log("journal")
         log.error("segment_damaged", folder=folder, file=file, position=position, numbers_skipped=numbers)
