@@ -119,9 +119,10 @@ class GatewayPlace:
         return sum(float(line.split()[-1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
     def folders(self) -> list[str]:
-        """Journals of boots, living and dead."""
+        """Journals of boots, living and dead, but for what was set aside as damaged."""
         root = self.state_dir / "journal"
-        return sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
+        names = (entry.name for entry in root.iterdir()) if root.is_dir() else ()
+        return sorted(name for name in names if not name.startswith("damaged-"))
 
 
 @dataclass
