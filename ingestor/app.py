@@ -22,6 +22,7 @@ from ingestor.reader import Limits, Reader
 from ingestor.recovery import Recovery
 from ingestor.redis_link import Redis, open_redis, translated
 from ingestor.settings import ClickHouseAddress, Settings, clickhouse_of
+from ingestor.silence import Silence
 from ingestor.worker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Parts, Worker
 from shared import counters
 from shared.environment import parse_listen
@@ -71,7 +72,7 @@ async def _work(
 ) -> None:
     leases = Leases(redis, settings.instance, settings.lease_ms)
     reader, ledger = Reader(redis), Ledger(redis)
-    recovery = Recovery(reader, ledger, clickhouse, leases.longest_s)
+    recovery = Recovery(reader, ledger, clickhouse, leases.longest_s, settings.stream_partitions)
     members = Members(redis, settings.instance, settings.stream_partitions, settings.lease_ms)
     parts = Parts(reader, ledger, leases, members, DeadLetters(redis), clickhouse, recovery, Pricer(), health)
     limits = Limits(settings.batch_max_events, settings.batch_max_age_ms, settings.batch_max_events)
@@ -105,7 +106,7 @@ async def _work(
         for index in range(settings.stream_partitions):
             serve(index)
         beyond = Beyond(redis, clickhouse, settings.stream_partitions)
-        housekeeping = Housekeeping(ledger, clickhouse, health)
+        housekeeping = Housekeeping(ledger, clickhouse, health, Silence(redis, ledger, clickhouse))
         exploring = group.create_task(beyond.run(serve))
         others = [group.create_task(other) for other in (housekeeping.run(), members.run())]
         await stopping.wait()  # a defect in a worker cancels this wait

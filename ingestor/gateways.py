@@ -15,7 +15,7 @@ from ingestor.redis_link import Redis, open_redis
 from ingestor.settings import Settings
 from shared.clock import unix_ms
 from shared.redis_client import close_redis
-from shared.stream import Partition
+from shared.stream import Partition, partition_of
 
 _ALIVE_MS: Final = 60_000
 """A gateway says each second that it lives."""
@@ -54,14 +54,18 @@ async def give_up(settings: Settings, source: int) -> None:
     """Forget a run that is gone for good. Raises NotGone, RedisFault, PendingMismatch."""
     client = open_redis(settings.redis_url)
     try:
-        for partition, census in await _censuses(client):
-            seen = census.seen.get(source)
-            if seen is not None and unix_ms() - seen.at_ms < _ALIVE_MS:
-                raise NotGone(f"gateway_boot {source} was seen less than a minute ago; stop it first")
-            if seen is not None or source in census.accepted:
-                await Ledger(client).forget(partition, [], [source])
-                return
-        raise NotGone(f"gateway_boot {source} is not among those that `python -m ingestor gateways` lists")
+        known = [
+            (partition, census.seen.get(source))
+            for partition, census in await _censuses(client)
+            if source in census.seen or source in census.accepted
+        ]
+        if not known:
+            raise NotGone(f"gateway_boot {source} is not among those that `python -m ingestor gateways` lists")
+        if any(seen is not None and unix_ms() - seen.at_ms < _ALIVE_MS for _, seen in known):
+            raise NotGone(f"gateway_boot {source} was seen less than a minute ago; stop it first")
+        # Also where it would be waited for, should Redis forget what it holds now.
+        for partition in {*(partition for partition, _ in known), partition_of(source, settings.stream_partitions)}:
+            await Ledger(client).give_up(partition, [source])
     finally:
         await close_redis(client)
 

@@ -10,9 +10,11 @@ from typing import Final
 from ingestor.clickhouse import ClickHouse
 from ingestor.faults import IngestorFault
 from ingestor.ledger import Ledger
+from ingestor.presence import FORGET_GONE_MS
 from ingestor.probes import OWNER, Health
 from ingestor.progress import Census
 from ingestor.schema_watch import SchemaWatch
+from ingestor.silence import Silence
 from shared import counters
 from shared.clock import unix_ms
 from shared.logs import get_log
@@ -22,8 +24,6 @@ from shared.tasks import cancelled
 _INTERVAL_S: Final = 5.0
 _FORGET_ENDED_MS: Final = 24 * 3_600_000
 """Whoever adopted a journal asks within seconds whether its end was stored."""
-_FORGET_GONE_MS: Final = 7 * 24 * 3_600_000
-"""A gateway that was not seen for so long does not come back with its journal."""
 
 _log = get_log("housekeeping")
 
@@ -31,10 +31,11 @@ _log = get_log("housekeeping")
 class Housekeeping:
     """Of all partitions that this process owns."""
 
-    def __init__(self, ledger: Ledger, clickhouse: ClickHouse, health: Health) -> None:
+    def __init__(self, ledger: Ledger, clickhouse: ClickHouse, health: Health, silence: Silence) -> None:
         self._ledger = ledger
         self._clickhouse = clickhouse
         self._health = health
+        self._silence = silence
         self._schema = SchemaWatch(clickhouse, health)
 
     async def run(self) -> None:
@@ -57,20 +58,24 @@ class Housekeeping:
                 continue
             partition, now_ms = Partition(index), unix_ms()
             census = await self._ledger.census(partition)
+            if not await self._ledger.is_settled(partition):
+                # Who has not announced itself since Redis forgot it would not hold the report back.
+                counters.housekeeping_faults.labels("unsettled").inc()
+                continue
             complete_ms = census.complete_up_to_ms(now_ms)
             counters.events_missing.labels(index).set(census.missing)
             counters.complete_up_to_unix_s.labels(index).set(complete_ms / 1_000)
             rows.append(f"({index:d}, {complete_ms / 1_000:.3f}, {census.missing:d}, {census.waiting_frames:d})")
             await self._clear(partition, census, now_ms)
+            await self._silence.look(partition, census, now_ms)
         if rows:
             columns = "partition, complete_up_to, missing, waiting_frames"
             await self._clickhouse.execute(f"INSERT INTO ingestion_progress ({columns}) VALUES {', '.join(rows)}")  # noqa: S608 - numbers
 
     async def _clear(self, partition: Partition, census: Census, now_ms: int) -> None:
-        ended = census.long_ended(now_ms - _FORGET_ENDED_MS)
-        gone = census.long_gone(now_ms - _FORGET_GONE_MS)
+        gone = census.long_gone(now_ms - FORGET_GONE_MS)
         for source in gone:
             missing = census.marks[source].missing if source in census.marks else 0
             _log.error("gateway given up", source=source, last_seen_ms=census.seen[source].at_ms, missing=missing)
-        if ended or gone:
-            await self._ledger.forget(partition, ended, gone)
+        await self._ledger.give_up(partition, gone)
+        await self._ledger.forget_ends(partition, census.long_ended(now_ms - _FORGET_ENDED_MS, now_ms - FORGET_GONE_MS))

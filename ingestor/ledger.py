@@ -25,6 +25,12 @@ from shared.stream import Partition
 
 _decoder = msgspec.json.Decoder(Bounds)
 _SCRIPTS = ("look", "record", "commit", "validate", "reconcile", "rewind")
+_SETTLE_MS = 8_000
+"""A gateway that found no Redis tries again after 7.5 s at most."""
+
+Look = tuple[bytes | int, ...]
+"""What `reconcile` saw, for the next time."""
+NEVER_LOOKED: Look = (b"", 0)
 
 
 class Trust(StrEnum):
@@ -66,7 +72,7 @@ class Ledger:
     async def state(self, partition: Partition) -> State:
         """What is going on. Raises RedisFault."""
         with translated():
-            record, said, writes = await self._look(keys=[partition.pending, partition.done])
+            record, said, writes, _ = await self._look(keys=_look_keys(partition))
         trust, known = Trust(said.decode("ascii")), self._writes[partition.index]
         if trust is Trust.THIS_RUN and writes < known:
             trust = Trust.WENT_BACK
@@ -77,6 +83,16 @@ class Ledger:
             return State(_decoder.decode(record), trust)
         except msgspec.DecodeError:
             return State(None, Trust.UNREADABLE)
+
+    async def is_settled(self, partition: Partition) -> bool:
+        """Whether what a census says can be believed that was taken before this was asked. Raises RedisFault.
+
+        Not while the marks are to be compared with ClickHouse, nor until living gateways were heard since they were.
+        """
+        known = self._writes[partition.index]
+        with translated():
+            _, said, writes, settling = await self._look(keys=_look_keys(partition))
+        return said == Trust.THIS_RUN.encode("ascii") and writes >= known and not settling
 
     async def marks(self, partition: Partition, sources: Sequence[int]) -> dict[int, Marks]:
         """What is taken care of, of the sources known here. Raises RedisFault, PendingMismatch if it is unreadable."""
@@ -136,14 +152,27 @@ class Ledger:
         _check(outcome, partition)
         self._writes[partition.index] += 1
 
-    async def validate(self, lease: Lease, marks: Mapping[int, Marks]) -> None:
-        """Start anew from what ClickHouse has. Raises LeaseLost, RedisFault."""
+    async def validate(self, lease: Lease, marks: Mapping[int, Marks], unended: Mapping[int, int]) -> None:
+        """Start anew from what ClickHouse has. Raises LeaseLost, RedisFault.
+
+        `unended`: sources that are waited for although Redis may have forgotten them, and from when on, Unix ms.
+        """
         partition = lease.partition
-        args: list[str | int] = [lease.owner, self._writes[partition.index]]
+        args: list[str | int] = [lease.owner, self._writes[partition.index], _SETTLE_MS, len(marks)]
         for source, mark in marks.items():
             args += (source, mark.encode())
+        for source, at_ms in unended.items():
+            args += (source, f"{at_ms}:0:{at_ms}")
+        keys = (
+            partition.lease,
+            partition.pending,
+            partition.done,
+            partition.seen,
+            partition.ended,
+            partition.settling,
+        )
         with translated():
-            outcome = await self._validate(keys=[partition.lease, partition.pending, partition.done], args=args)
+            outcome = await self._validate(keys=keys, args=args)
         _check(outcome, partition)
 
     async def rewind(self, lease: Lease, marks: Mapping[int, Marks]) -> None:
@@ -158,8 +187,12 @@ class Ledger:
             )
         _check(outcome, partition)
 
-    async def reconcile(self, lease: Lease) -> int:
-        """Expect again what has vanished from an empty stream; how many numbers that are. Raises RedisFault."""
+    async def reconcile(self, lease: Lease, before: Look) -> tuple[int, Look]:
+        """Expect again what has vanished from the stream; how many numbers that are. Raises RedisFault.
+
+        From an empty stream everything that is not stored; else what was accepted by the look before, if all that the
+        stream held then is gone. Also gives the look for the next time.
+        """
         partition = lease.partition
         keys = (
             partition.lease,
@@ -170,7 +203,10 @@ class Ledger:
             partition.ended,
         )
         with translated():
-            return int(await self._reconcile(keys=keys, args=[lease.owner, self._writes[partition.index]]))
+            vanished, *look = await self._reconcile(
+                keys=keys, args=[lease.owner, self._writes[partition.index], *before]
+            )
+        return int(vanished), tuple(look)
 
     async def serving_s(self, partition: Partition) -> float:
         """How long the partition's server has been the only one, as far as it knows; 0 if it once followed another."""
@@ -209,15 +245,36 @@ class Ledger:
         except (TypeError, ValueError) as error:
             raise PendingMismatch(f"partition {partition.index}: a mark in Redis cannot be read: {error}") from None
 
-    async def forget(self, partition: Partition, ended: Sequence[int], gone: Sequence[int]) -> None:
-        """Drop what is kept of sources that ended long ago, or that are gone for good. Raises RedisFault."""
+    async def forget(self, partition: Partition, sources: Sequence[int]) -> None:
+        """Drop what is kept of sources that are waited for no more. Raises RedisFault.
+
+        Should one of them send something all the same, ClickHouse tells what of it is stored.
+        """
+        if not sources:
+            return
         pipeline = self._client.pipeline(transaction=False)
-        if ended:
-            pipeline.hdel(partition.ended, *map(str, ended))
-        for name in (partition.done, partition.accepted, partition.seen, partition.fresh) if gone else ():
-            pipeline.hdel(name, *map(str, gone))
+        for name in (partition.done, partition.accepted, partition.seen, partition.fresh):
+            pipeline.hdel(name, *map(str, sources))
         with translated():
             await pipeline.execute()
+
+    async def forget_ends(self, partition: Partition, sources: Sequence[int]) -> None:
+        """Drop what is kept of how sources ended, or that they were given up. Raises RedisFault."""
+        if sources:
+            with translated():
+                await self._client.hdel(partition.ended, *map(str, sources))
+
+    async def give_up(self, partition: Partition, sources: Sequence[int]) -> None:
+        """Forget sources that are gone for good, and remember that they are. Raises RedisFault."""
+        if not sources:
+            return
+        with translated():
+            await self._client.hset(partition.ended, mapping={str(source): -unix_ms() for source in sources})
+        await self.forget(partition, sources)
+
+
+def _look_keys(partition: Partition) -> list[str]:
+    return [partition.pending, partition.done, partition.settling]
 
 
 def encode_bounds(bounds: Bounds) -> bytes:

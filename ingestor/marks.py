@@ -51,6 +51,11 @@ class Marks(msgspec.Struct, frozen=True):
         return self.ranges[0][1] if self.ranges and not self.ranges[0][0] else 0
 
     @property
+    def end(self) -> int:
+        """The number behind the highest."""
+        return self.ranges[-1][1] if self.ranges else 0
+
+    @property
     def missing(self) -> int:
         """How many numbers are missing below the highest that is not."""
         return sum(first - end for end, first in self._holes())

@@ -12,6 +12,23 @@ from ingestor.marks import Marks, Range
 
 _SOURCES_PER_QUERY: Final = 1_000
 _POLL_S: Final = 0.2
+FORGET_GONE_MS: Final = 7 * 24 * 3_600_000
+"""A gateway that was not seen for so long does not come back with its journal."""
+_LATELY: Final = f"ts > now() - INTERVAL {FORGET_GONE_MS // 1_000} SECOND"
+_UNENDED: Final = f"""
+SELECT r.gateway_boot, toUnixTimestamp64Milli(r.last_at), r.whole
+FROM
+(
+    SELECT gateway_boot, argMax(ts, gateway_seq) AS last_at, max(gateway_seq) + 1 AS following,
+        following - min(gateway_seq) = groupBitmap(gateway_seq) AS whole
+    FROM {TABLE}
+    WHERE {_LATELY} AND gateway_boot % {{partitions:UInt32}} = {{partition:UInt32}}
+    GROUP BY gateway_boot
+) AS r
+LEFT JOIN (SELECT gateway_boot, argMax(events, ingested_at) AS events FROM gateway_boots GROUP BY gateway_boot) AS b
+    ON b.gateway_boot = r.gateway_boot
+WHERE r.following > ifNull(b.events, 0)
+"""  # noqa: S608 - constants
 
 
 async def stored_marks(clickhouse: ClickHouse, sources: Sequence[int]) -> dict[int, Marks]:
@@ -38,6 +55,46 @@ async def _ranges(clickhouse: ClickHouse, source: int) -> list[Range]:
         f"(SELECT DISTINCT gateway_seq AS seq FROM {TABLE} WHERE gateway_boot = {source:d})) GROUP BY island"
     )
     return [(int(first), int(end)) for first, end in rows]
+
+
+async def unended(clickhouse: ClickHouse, partition: int, partitions: int) -> dict[int, int]:
+    """Sources of a partition, of so many, with rows of the last seven days and no end, and their beginning, Unix ms.
+
+    That is the start of the last request, or of the last before one that is missing: whatever else was recorded ended
+    later. Raises ClickHouseFault.
+    """
+    rows = await clickhouse.query(_UNENDED, {"partition": partition, "partitions": partitions})
+    found = {int(source): int(at_ms) for source, at_ms, _ in rows}
+    holed = [int(source) for source, _, whole in rows if not whole]
+    for start in range(0, len(holed), _SOURCES_PER_QUERY):
+        names = ", ".join(f"{source:d}" for source in holed[start : start + _SOURCES_PER_QUERY])
+        of_these = f"FROM {TABLE} WHERE {_LATELY} AND gateway_boot IN ({names})"
+        before = await clickhouse.query(
+            f"SELECT gateway_boot, toUnixTimestamp64Milli(argMin(ts, gateway_seq)) {of_these} "
+            f"AND (gateway_boot, gateway_seq + 1) NOT IN (SELECT gateway_boot, gateway_seq {of_these}) "
+            "GROUP BY gateway_boot"
+        )
+        found |= {int(source): int(at_ms) for source, at_ms in before}
+    return found
+
+
+async def ended(clickhouse: ClickHouse, sources: Sequence[int]) -> dict[int, int]:
+    """Those of these sources whose end is stored, with the number behind all of theirs that it accounts for.
+
+    One that has rows beyond its end is not among them: its end was not the last word. Raises ClickHouseFault.
+    """
+    found: dict[int, int] = {}
+    for start in range(0, len(sources), _SOURCES_PER_QUERY):
+        names = ", ".join(f"{source:d}" for source in sources[start : start + _SOURCES_PER_QUERY])
+        rows = await clickhouse.query(
+            "SELECT gateway_boot, argMax(events, ingested_at) FROM gateway_boots "  # noqa: S608 - integers
+            f"WHERE gateway_boot IN ({names}) GROUP BY gateway_boot"
+        )
+        found |= {int(source): int(events) for source, events in rows}
+    if not found:
+        return {}
+    stored = await stored_marks(clickhouse, list(found))
+    return {source: events for source, events in found.items() if stored[source].end <= events}
 
 
 async def is_empty(clickhouse: ClickHouse) -> bool:

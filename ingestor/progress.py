@@ -32,7 +32,7 @@ class Census(msgspec.Struct, frozen=True):
     fresh: dict[int, int]
     """When the last stored request ended, as long as none before it was missing."""
     ended: dict[int, int]
-    """When the end of a source was stored; 0 while its record is on the stream."""
+    """When the end of a source was stored; 0 while its record is on the stream; below 0: when it was given up."""
     waiting_frames: int
     first_frame_ms: int
     """When Redis took the oldest frame that waits; 0 if none does."""
@@ -51,9 +51,24 @@ class Census(msgspec.Struct, frozen=True):
         """Sources last seen before, that never ended: their hosts are lost, with what was in their journals."""
         return [source for source, seen in self.seen.items() if seen.at_ms < before_ms]
 
-    def long_ended(self, before_ms: int) -> list[int]:
-        """Sources that ended before: nobody asks for them any more."""
-        return [source for source, ended_ms in self.ended.items() if 0 < ended_ms < before_ms]
+    def silent(self, before_ms: int) -> list[int]:
+        """Sources last seen before, or never, of which no end is on the stream."""
+        return [
+            source
+            for source in self.accepted.keys() | self.seen.keys()
+            if (source not in self.seen or self.seen[source].at_ms < before_ms) and self.ended.get(source) != 0
+        ]
+
+    def next_seq(self, source: int) -> int:
+        """Numbers below this are known to be used."""
+        seen = self.seen.get(source)
+        return max(self.accepted.get(source, 0), seen.next_seq if seen is not None else 0)
+
+    def long_ended(self, before_ms: int, given_up_before_ms: int) -> list[int]:
+        """Sources that ended, or were given up, before these moments: nobody asks for them any more."""
+        return [
+            source for source, at_ms in self.ended.items() if 0 < at_ms < before_ms or -given_up_before_ms < at_ms < 0
+        ]
 
     def _bound_ms(self, source: int) -> int:
         seen = self.seen.get(source)

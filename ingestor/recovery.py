@@ -13,7 +13,7 @@ from ingestor.clickhouse import ClickHouse
 from ingestor.faults import Action, ClickHouseFault, PendingMismatch
 from ingestor.lease import Lease
 from ingestor.ledger import Ledger, Trust
-from ingestor.presence import is_empty, settle, stored_marks
+from ingestor.presence import is_empty, settle, stored_marks, unended
 from ingestor.reader import Reader
 from shared import counters
 from shared.logs import get_log
@@ -26,17 +26,21 @@ _log: Final = get_log("recovery")
 class Recovery:
     """Compares Redis with ClickHouse, once per partition and run of Redis."""
 
-    def __init__(self, reader: Reader, ledger: Ledger, clickhouse: ClickHouse, longest_lease_s: float) -> None:
+    def __init__(
+        self, reader: Reader, ledger: Ledger, clickhouse: ClickHouse, longest_lease_s: float, partitions: int
+    ) -> None:
         self._reader = reader
         self._ledger = ledger
         self._clickhouse = clickhouse
         self._longest_lease_s = longest_lease_s
+        self._partitions = partitions
 
     async def run(self, lease: Lease, trust: Trust, pending: Bounds | None, insert: Insert) -> None:
         """Make the marks right. Raises what Redis and ClickHouse raise: then it is to be run again, from the start."""
         partition = lease.partition
         log = _log.bind(partition=partition.index)
-        if not await is_empty(self._clickhouse):
+        empty = await is_empty(self._clickhouse)
+        if not empty:
             wait_s = await self._zombies_s(partition, trust)
             log.warning("marks compared with ClickHouse", why=trust.value, wait_s=round(wait_s, 1), batch=bool(pending))
             await asyncio.sleep(wait_s)
@@ -45,8 +49,10 @@ class Recovery:
             await self._repeat(lease, pending, insert)
         sources = await self._ledger.sources(partition)
         marks = await stored_marks(self._clickhouse, sources)
+        # Which partition a forgotten one is of was forgotten too: it is waited for in the one of the present number.
+        waited = {} if empty else await unended(self._clickhouse, partition.index, self._partitions)
         lease.check()
-        await self._ledger.validate(lease, marks)
+        await self._ledger.validate(lease, marks, waited)
         counters.recoveries.labels(trust.value).inc()
 
     async def _zombies_s(self, partition: Partition, trust: Trust) -> float:

@@ -26,7 +26,7 @@ from ingestor.faults import (
     decide,
 )
 from ingestor.lease import Lease, Leases
-from ingestor.ledger import Ledger, Trust
+from ingestor.ledger import NEVER_LOOKED, Ledger, Trust
 from ingestor.marks import Marks
 from ingestor.members import Members
 from ingestor.presence import stored_marks
@@ -44,6 +44,8 @@ LONGEST_PAUSE_S: Final = 10.0
 _ANY_ENTRIES: Final = 1_000_000
 _ASK_AGAIN_S: Final = 5.0
 """A gateway answers within a second or two; what it sends again is all that came since."""
+_RECONCILE_S: Final = 5.0
+"""How often a partition that is never silent is searched for what vanished."""
 
 _log = get_log("worker")
 
@@ -74,6 +76,8 @@ class Worker:
         self._recorded_token = ""
         self._pause_s = FIRST_PAUSE_S
         self._ask_again_s: dict[int, float] = {}
+        self._looked = NEVER_LOOKED
+        self._look_again_s = 0.0
         self._log = _log.bind(partition=partition.index)
 
     async def run(self) -> None:
@@ -96,6 +100,7 @@ class Worker:
     async def _serve(self, lease: Lease) -> None:
         self._log.info("partition owned", owner=lease.owner)
         self._parts.members.owns(self._partition.index)
+        self._looked = NEVER_LOOKED
         newer: NewerFrame | None = None
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(self._parts.leases.keep(lease))
@@ -133,6 +138,7 @@ class Worker:
     async def _round(self, lease: Lease) -> None:
         state = await self._parts.ledger.state(self._partition)
         if state.trust is not Trust.THIS_RUN:
+            self._looked = NEVER_LOOKED
             await self._parts.recovery.run(lease, state.trust, state.pending, self._insert)
         else:
             try:
@@ -158,9 +164,17 @@ class Worker:
             await self._store(lease, batch, entries)
         else:
             counters.last_progress_unix_s.set_to_current_time()
-            if vanished := await self._parts.ledger.reconcile(lease):
-                counters.events_vanished.inc(vanished)
-                self._log.error("accepted events are not in the stream", events=vanished, cure="expected again")
+            self._look_again_s = 0.0
+        if time.monotonic() >= self._look_again_s:
+            await self._reconcile(lease)
+
+    async def _reconcile(self, lease: Lease) -> None:
+        """Expect again what vanished from the stream."""
+        self._look_again_s = time.monotonic() + _RECONCILE_S
+        vanished, self._looked = await self._parts.ledger.reconcile(lease, self._looked)
+        if vanished:
+            counters.events_vanished.inc(vanished)
+            self._log.error("accepted events are not in the stream", events=vanished, cure="expected again")
 
     async def _repeat(self, lease: Lease, bounds: Bounds) -> None:
         """A recorded batch, once more."""
@@ -230,6 +244,8 @@ class Worker:
             missing = sum(marks.missing for marks in due.values())
             counters.events_vanished.inc(missing)
             self._log.error("events are missing before others", events=missing, cure="expected again")
+            # What they send again is behind what was looked at, and has not vanished.
+            self._looked = NEVER_LOOKED
             await self._parts.ledger.rewind(lease, due)
 
     async def _refused(self, lease: Lease, batch: Batch, entries: list[Entry], fault: ClickHouseFault) -> None:

@@ -183,8 +183,16 @@ class Partition(msgspec.Struct, frozen=True):
 
     @property
     def ended(self) -> str:
-        """Hash: source that ended -> when the record of it was stored, Unix ms; 0 while that is on the stream."""
+        """Hash: source that ended -> when the record of it was stored, Unix ms; 0 while that is on the stream.
+
+        Below 0: minus the moment at which it was given up; for a gateway that is as if nothing were there.
+        """
         return self._key("ended")
+
+    @property
+    def settling(self) -> str:
+        """There for the seconds after marks were made anew, in which gateways announce themselves."""
+        return self._key("settling")
 
     @property
     def pending(self) -> str:

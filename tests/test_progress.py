@@ -92,8 +92,12 @@ def test_complete_up_to_is_the_slowest_gateway() -> None:
 def test_what_is_over_is_found() -> None:
     """Sources that ended, or were last seen, before a moment are named; others are not."""
     census = msgspec.structs.replace(
-        NOTHING, seen={1: Seen(100, 1, 1), 2: Seen(300, 1, 1)}, ended={3: 100, 4: 300}, marks={1: Marks.parse("1,5-6")}
+        NOTHING,
+        seen={1: Seen(100, 1, 1), 2: Seen(300, 1, 1)},
+        ended={3: 100, 4: 300, 5: -100, 6: -300},
+        marks={1: Marks.parse("1,5-6")},
     )
     assert census.long_gone(200) == [1]
-    assert census.long_ended(200) == [3]
+    assert census.long_ended(200, 200) == [3, 5]
+    assert census.silent(200) == [1]
     assert census.missing == 4

@@ -7,7 +7,9 @@ import pytest
 
 from shared.stream import (
     FIELD_COUNT,
+    FIELD_END,
     FIELD_FRAME,
+    FIELD_SOURCE,
     Frame,
     decode_frame,
     encode_event,
@@ -109,3 +111,32 @@ def test_a_vanished_frame_comes_again_under_load(tmp_path: Path, full: bool) -> 
 
 def total_gaps(site: Installation) -> int:
     return int(site.select("SELECT sum(events) AS n FROM lectr.event_gaps")[0]["n"])
+
+
+@pytest.mark.full_timeout(240)
+def test_what_vanished_comes_again_under_the_load_of_others(tmp_path: Path, full: bool) -> None:
+    """All frames of one gateway are gone, and the end of another one: both come while a third one keeps sending."""
+    with installation(tmp_path, gateways=3, ingestors=0) as site:
+        idle, ending, busy = site.gateways
+        with loading("vanished", [idle.url, ending.url], site.key) as load:
+            load.wait_answered(50)
+        wait_until(lambda: not any(place.details()[0]["waiting_events"] for place in (idle, ending)))
+        source, client, stream = int(idle.folders()[0], 16), site.pusher.client, site.pusher.partition.stream
+        ending.running.terminate()
+        entries: Any = client.xrange(stream)
+        gone = [entry_id for entry_id, fields in entries if int(fields[FIELD_SOURCE]) == source or FIELD_END in fields]
+        client.xdel(stream, *gone)
+        ending.start()
+        with loading("busy", [busy.url], site.key, 20.0) as others:
+            site.add_ingestor()
+            site.start()
+            names = "SELECT count() AS n FROM lectr.requests WHERE startsWith(task, 'vanished-')"
+            ends = "SELECT count() AS n FROM lectr.gateway_boots"
+            wait_until(
+                lambda: site.select(names)[0]["n"] == len(load.answered) and site.select(ends)[0]["n"] == 1,
+                deadline_s=60,
+                every_s=0.2,
+            )
+            others.wait_answered(1)
+        wait_arrived(site)
+        assert site.figures() == (len(load.answered) + len(others.answered),) * 2

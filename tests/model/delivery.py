@@ -209,7 +209,7 @@ class World:
         ledger: Any = Crashing(Ledger(site.redis), self.plan)
         clickhouse: Any = Crashing(site.clickhouse, self.plan)
         members = Members(site.redis, "ing", 1, LEASE_MS)
-        recovery = Recovery(reader, ledger, clickhouse, longest_lease_s=0.0)
+        recovery = Recovery(reader, ledger, clickhouse, longest_lease_s=0.0, partitions=1)
         parts = Parts(
             reader, ledger, leases, members, DeadLetters(site.redis), clickhouse, recovery, site.pricer, Health()
         )

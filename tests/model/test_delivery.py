@@ -91,7 +91,9 @@ class Delivery(RuleBasedStateMachine):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with stores(tmp_path_factory.mktemp("model")) as own, pytest.MonkeyPatch.context() as patch:
-        # A walk has thousands of rounds: one that finds nothing waits for a millisecond, not for a second.
+        # A walk has thousands of rounds: one that finds nothing waits for a millisecond, not for a second, and each may
+        # be the one that finds what vanished.
+        patch.setattr("ingestor.worker._RECONCILE_S", 0.0)
         patch.setattr("ingestor.reader._IDLE_WAIT_MS", 1)
         made = Site(own.redis_url, own.clickhouse_url)
         yield made
