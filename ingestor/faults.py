@@ -131,7 +131,7 @@ _PERSON_CODES: Final = frozenset(
     }
 )
 SCHEMA_CODES: Final = frozenset({8, 10, 16, 20, 44, 47, 53, 60, 81})
-"""Those of the above that `python -m ingestor migrate` cures."""
+"""Those of the above that `python -m ingestor migrate` cures, or names the cure of."""
 
 ACCOUNT_CODES: Final = frozenset({192, 193, 194, 516})
 """Those of the above by which a server refuses the user or the password."""
