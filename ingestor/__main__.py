@@ -12,7 +12,7 @@ import click
 
 from ingestor.app import run
 from ingestor.clickhouse import BOOTS, FILLED, FILLER, TABLE
-from ingestor.faults import ACCOUNT_CODES, ClickHouseFault, IngestorFault, MigrationFault, SchemaFault
+from ingestor.faults import ACCOUNT_CODES, ClickHouseFault, IngestorFault, MigrationFault, RebuildRefused, SchemaFault
 from ingestor.gateways import NotGone, give_up, list_gateways
 from ingestor.migrate import Outcome, migrate
 from ingestor.redrive import list_dead_letters, redrive
@@ -126,12 +126,13 @@ def rollup_command(context: click.Context, *, rebuild: bool) -> None:
     Compared are the sums of requests, cost, input and output tokens of every hour.
 
     An hour may change for two hours after its start; --rebuild leaves it alone until then, and one that requests has
-    no rows of at all for ever: they may have been removed on purpose.
+    no rows of at all for ever: they may have been removed on purpose. It needs Redis: one runs at a time, and none
+    while a batch is in doubt, for which it waits half a minute.
 
     Exit code 0: no hour that is over differs, or all such were made anew. 1: one differs. 2: the question could not be
-    asked.
+    asked, or nothing may be made anew now.
     """
-    found = _ask(lambda settings: check_rollup(clickhouse_of(settings), rebuild=rebuild))
+    found = _ask(partial(check_rollup, rebuild=rebuild, say=partial(click.echo, err=True)))
     wrong = [differing for differing in found if not differing.is_open and not differing.made_anew]
     for differing in found:
         if differing not in wrong:
@@ -218,7 +219,7 @@ def _ask(question: Callable[[Settings], Awaitable[T]]) -> T:
         settings = load_settings()
         url = settings.redis_url
         return asyncio.run(_awaited(question(settings)))
-    except (SettingsFault, NotGone) as fault:
+    except (SettingsFault, NotGone, RebuildRefused) as fault:
         raise CannotRun(str(fault)) from None
     except (ClickHouseFault, SchemaFault, MigrationFault) as fault:
         raise CannotRun(_named(fault)) from None

@@ -83,6 +83,12 @@ class SchemaFault(IngestorFault):
     label = "schema"
 
 
+class RebuildRefused(IngestorFault):
+    """The rollup's hours cannot be made anew now; the text says why, and what is to be done."""
+
+    label = "rebuild_refused"
+
+
 class MigrationFault(IngestorFault):
     """A migration file or the record of applied migrations cannot be trusted; the text names the file."""
 
