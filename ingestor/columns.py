@@ -57,6 +57,13 @@ def columns_in(statements: Sequence[str], tables: Sequence[str]) -> Columns:
     return found
 
 
+def none_due(columns: Columns) -> Columns:
+    """The same where every migration is applied, so that none brings a column that is missing."""
+    return {
+        table: [msgspec.structs.replace(column, added=False) for column in found] for table, found in columns.items()
+    }
+
+
 def column_problem(needed: Columns, found: Mapping[str, Mapping[str, str]], *, database: str, cluster: str) -> str:
     """What is wrong with the columns that are there, name and type by table, and what cures it; empty if nothing is."""
     problems = [

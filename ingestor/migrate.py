@@ -15,7 +15,7 @@ import msgspec
 
 from ingestor.clickhouse import NEEDED, ClickHouse
 from ingestor.cluster import database_statement, drop_view_statement, for_cluster, tables_in
-from ingestor.columns import columns_in
+from ingestor.columns import columns_in, none_due
 from ingestor.faults import ClickHouseFault, MigrationFault, SchemaFault
 from ingestor.migration_files import DIRECTORY, Migration, read_migrations
 from ingestor.repair import Again, lost_in, make_again
@@ -90,7 +90,7 @@ async def migrate(address: ClickHouseAddress, directory: Path = DIRECTORY) -> Ou
 async def _unfit(database: ClickHouse, statements: Sequence[str]) -> str:
     """What no statement cures: a column that somebody changed is theirs to put back, as it may hold something."""
     try:
-        await database.check_schema(columns_in(statements, NEEDED))
+        await database.check_schema(none_due(columns_in(statements, NEEDED)))
     except SchemaFault as fault:
         return str(fault)
     return ""

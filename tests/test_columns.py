@@ -138,7 +138,8 @@ async def test_a_changed_column_is_named_and_cured(engine: str, table: str, chan
     fault = await fault_of(place)
     assert f"{place.shown}: {said}" in fault
     outcome = await migrate(place)
-    assert (outcome.applied, outcome.again, outcome.unfit) == ([], [], fault)
+    assert (outcome.applied, outcome.again) == ([], [])
+    assert outcome.unfit == fault.replace("run: python -m ingestor migrate; if it is missing after that, ", "")
     statement = re.search(rf"ALTER TABLE changed\.{table} {cure}$", fault)
     assert statement, fault
     order(engine, statement[0])
