@@ -11,18 +11,18 @@ from typing import IO, Any, TypeVar
 import click
 
 from ingestor.app import run
-from ingestor.clickhouse import FILLED, FILLER, TABLE
-from ingestor.faults import ACCOUNT_CODES, ClickHouseFault, IngestorFault, MigrationFault
+from ingestor.clickhouse import BOOTS, FILLED, FILLER, TABLE
+from ingestor.faults import ACCOUNT_CODES, ClickHouseFault, IngestorFault, MigrationFault, RebuildRefused, SchemaFault
 from ingestor.gateways import NotGone, give_up, list_gateways
 from ingestor.migrate import Outcome, migrate
 from ingestor.redrive import list_dead_letters, redrive
 from ingestor.rollup import Differing, check_rollup
-from ingestor.settings import ClickHouseAddress, Settings, clickhouse_of, load_settings
+from ingestor.settings import Settings, clickhouse_of, load_settings
 from shared.environment import SettingsFault, show_settings
 from shared.logs import get_log, start_logs
 
 T = TypeVar("T")
-_LONGEST_FAULT = 600
+_LONGEST_FAULT = 1_000
 """ClickHouse lists everything that it would have understood."""
 _LETTER_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
@@ -92,15 +92,29 @@ def _lines_of(outcome: Outcome) -> list[str]:
         )
     elif again & {FILLED, FILLER}:
         lines.append(f"{FILLED} may lack rows that were stored before; run: python -m ingestor rollup --rebuild")
+    if BOOTS in again:
+        lines.append(
+            f"{BOOTS} is empty now: the ends of gateways' runs before are forgotten, and event_gaps no longer lists "
+            "gaps at them"
+        )
     if outcome.applied:
         lines.append(f"applied: {', '.join(outcome.applied)}")
-    return lines or ["nothing to apply, the database is up to date"]
+    if not lines and not outcome.unfit:
+        lines.append("nothing to apply, the database is up to date")
+    return lines
 
 
 @main.command("migrate")
 def migrate_command() -> None:
-    """Create or update the tables and views, then exit. What is gone is made again, a table without its rows."""
-    click.echo("\n".join(_lines_of(_ask_clickhouse(migrate))))
+    """Create or update the tables and views, then exit. What is gone is made again, a table without its rows.
+
+    Exit code 2: it could not be done, or a column was changed that is to be put back by the statement that is named.
+    """
+    outcome = _ask(lambda settings: migrate(clickhouse_of(settings)))
+    for line in _lines_of(outcome):
+        click.echo(line)
+    if outcome.unfit:
+        raise CannotRun(f"LECTR_CLICKHOUSE_URL={outcome.unfit}")
 
 
 @main.command("rollup")
@@ -112,12 +126,13 @@ def rollup_command(context: click.Context, *, rebuild: bool) -> None:
     Compared are the sums of requests, cost, input and output tokens of every hour.
 
     An hour may change for two hours after its start; --rebuild leaves it alone until then, and one that requests has
-    no rows of at all for ever: they may have been removed on purpose.
+    no rows of at all for ever: they may have been removed on purpose. It needs Redis: one runs at a time, and none
+    while a batch is in doubt, for which it waits half a minute.
 
     Exit code 0: no hour that is over differs, or all such were made anew. 1: one differs. 2: the question could not be
-    asked.
+    asked, or nothing may be made anew now.
     """
-    found = _ask_clickhouse(partial(check_rollup, rebuild=rebuild))
+    found = _ask(partial(check_rollup, rebuild=rebuild, say=partial(click.echo, err=True)))
     wrong = [differing for differing in found if not differing.is_open and not differing.made_anew]
     for differing in found:
         if differing not in wrong:
@@ -140,7 +155,7 @@ def _sums_of(differing: Differing) -> str:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def dead_letters_command(*, as_json: bool) -> None:
     """List the entries that could not be stored, with their reasons."""
-    found = _ask_redis(list_dead_letters)
+    found = _ask(list_dead_letters)
     for letter in found:
         click.echo(json.dumps(letter) if as_json else "  ".join(f"{name}={value}" for name, value in letter.items()))
     if not found and not as_json:
@@ -162,7 +177,7 @@ def redrive_command(context: click.Context, ids: tuple[str, ...], reason: str) -
             "python -m ingestor dead-letters lists them",
             param_hint="IDS",
         )
-    done = _ask_redis(partial(redrive, ids=frozenset(ids), reason=reason))
+    done = _ask(partial(redrive, ids=frozenset(ids), reason=reason))
     click.echo(f"put back: {done.put_back}")
     if done.left:
         click.echo(
@@ -183,7 +198,7 @@ def gateways_command(*, as_json: bool) -> None:
 
     One that is gone without an end holds up data_freshness, until a gateway finds its journal or it is given up.
     """
-    found = _ask_redis(list_gateways)
+    found = _ask(list_gateways)
     for one in found:
         click.echo(json.dumps(one) if as_json else "  ".join(f"{name}={value}" for name, value in one.items()))
     if not found and not as_json:
@@ -194,27 +209,20 @@ def gateways_command(*, as_json: bool) -> None:
 @click.argument("gateway_boot", type=click.IntRange(0, 2**64 - 1))
 def give_up_command(gateway_boot: int) -> None:
     """Wait no more for a run of a gateway whose host is lost. Should its journal be found, it is still stored."""
-    _ask_redis(partial(give_up, source=gateway_boot))
+    _ask(partial(give_up, source=gateway_boot))
     click.echo(f"given up: {gateway_boot}")
 
 
-def _ask_clickhouse(question: Callable[[ClickHouseAddress], Awaitable[T]]) -> T:
-    try:
-        return asyncio.run(_awaited(question(clickhouse_of(load_settings()))))
-    except SettingsFault as fault:
-        raise CannotRun(str(fault)) from None
-    except IngestorFault as fault:
-        raise CannotRun(_named(fault)) from None
-
-
-def _ask_redis(question: Callable[[Settings], Awaitable[T]]) -> T:
+def _ask(question: Callable[[Settings], Awaitable[T]]) -> T:
     url: object = ""
     try:
         settings = load_settings()
         url = settings.redis_url
         return asyncio.run(_awaited(question(settings)))
-    except (SettingsFault, NotGone) as fault:
+    except (SettingsFault, NotGone, RebuildRefused) as fault:
         raise CannotRun(str(fault)) from None
+    except (ClickHouseFault, SchemaFault, MigrationFault) as fault:
+        raise CannotRun(_named(fault)) from None
     except IngestorFault as fault:
         raise CannotRun(
             f"LECTR_REDIS_URL={url}: {str(fault)[:_LONGEST_FAULT]}; "

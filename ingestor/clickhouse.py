@@ -6,6 +6,7 @@ In: blocks and tokens. Out: stored rows, or a ClickHouseFault that says what to 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any, Final
 
 from aiohttp import ClientError
@@ -14,7 +15,9 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ingestor.cluster import SETTINGS, shape_problem
+from ingestor.columns import Columns, column_problem, columns_in
 from ingestor.faults import SCHEMA_CODES, Action, ClickHouseFault, SchemaFault, action_of
+from ingestor.migration_files import read_migrations
 from ingestor.rows import COLUMNS
 from ingestor.settings import ClickHouseAddress
 
@@ -22,7 +25,8 @@ TABLE: Final = "requests"
 FILLED: Final = "requests_hourly"
 FILLER: Final = "requests_to_hourly"
 """The materialized view that brings the rows of TABLE into the rollup FILLED."""
-NEEDED: Final = (TABLE, FILLED, "gateway_boots", "ingestion_progress")
+BOOTS: Final = "gateway_boots"
+NEEDED: Final = (TABLE, FILLED, BOOTS, "ingestion_progress")
 """Every table that an ingestor fills."""
 CONNECT_TIMEOUT_S: Final = 10
 ANSWER_TIMEOUT_S: Final = 120
@@ -30,10 +34,15 @@ _RANGES_PER_QUERY: Final = 1_000
 """About 90 bytes each; ClickHouse refuses queries of more than 256 KiB (code 62)."""
 _PIECE_BYTES: Final = 256 * 1024
 _MIGRATE_HINT: Final = "run: python -m ingestor migrate"
+_GONE_CODES: Final = frozenset({60, 81})
+"""UNKNOWN_TABLE and UNKNOWN_DATABASE, which a migration makes; of a changed column it knows the cure alone."""
 _SHARDS: Final = "SELECT cluster, toUInt32(uniqExact(shard_num)) FROM system.clusters GROUP BY cluster"
 _TABLES: Final = """
 SELECT name, arrayFilter((view, home) -> home = currentDatabase(), dependencies_table, dependencies_database)
 FROM system.tables WHERE database = currentDatabase()
+"""
+_COLUMNS: Final = """
+SELECT table, name, type FROM system.columns WHERE database = currentDatabase() AND table IN {tables:Array(String)}
 """
 _ENGINE: Final = "SELECT engine FROM system.tables WHERE database = currentDatabase() AND name = {table:String}"
 _INSERT_SETTINGS: Final = {
@@ -130,28 +139,28 @@ class ClickHouse:
         """The tables and views of the database, each with the materialized views that its inserts feed."""
         return {str(name): frozenset(map(str, views)) for name, views in await self.query(_TABLES)}
 
-    async def check_schema(self) -> None:
-        """Raise SchemaFault unless all that inserts fill is there, and the table has their columns with their types."""
+    async def check_schema(self, needed: Columns | None = None) -> None:
+        """Raise SchemaFault unless the needed tables are there, filled, with their columns and types of these.
+
+        Without `needed` they are those that this release's inserts fill.
+        """
+        needed = _shipped() if needed is None else needed
         tables = await self.tables()
-        if missing := [name for name in NEEDED if name not in tables]:
+        if missing := [name for name in needed if name not in tables]:
             raise SchemaFault(f"{self._address.shown}: no table {', '.join(missing)}; {_MIGRATE_HINT}")
-        if FILLER not in tables[TABLE]:
+        if TABLE in needed and FILLER not in tables[TABLE]:
             raise SchemaFault(
                 f"{self._address.shown}: no materialized view {FILLER} of {TABLE}, so {FILLED} gets no rows; "
                 f"{_MIGRATE_HINT}, then: python -m ingestor rollup --rebuild"
             )
-        columns = await self.query(
-            "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = {table:String}",
-            {"table": TABLE},
-        )
-        found = {str(name): str(kind) for name, kind in columns}
-        await self._check_engine()
-        for column in COLUMNS:
-            kind = found.get(column.name)
-            if kind is None:
-                raise SchemaFault(f"{self._address.shown}: {TABLE} has no column {column.name}; {_MIGRATE_HINT}")
-            if kind != column.kind:
-                raise SchemaFault(f"{self._address.shown}: {TABLE}.{column.name} is {kind}, expected {column.kind}")
+        if TABLE in needed:
+            await self._check_engine()
+        found: dict[str, dict[str, str]] = {}
+        for table, name, kind in await self.query(_COLUMNS, {"tables": list(needed)}):
+            found.setdefault(str(table), {})[str(name)] = str(kind)
+        place = {"database": self._address.database, "cluster": self._address.cluster}
+        if problem := column_problem(needed, found, **place):
+            raise SchemaFault(f"{self._address.shown}: {problem}")
 
     async def _check_engine(self) -> None:
         if not self._address.cluster:
@@ -183,6 +192,11 @@ class ClickHouse:
         await self._client.close()
 
 
+@cache
+def _shipped() -> Columns:
+    return columns_in([statement for file in read_migrations() for statement in file.statements], NEEDED)
+
+
 def log_comment(partition: int) -> str:
     """How ClickHouse names the inserts of a partition while they run."""
     return f"lectr-ingestor-{partition}"
@@ -201,7 +215,8 @@ def _translated(address: ClickHouseAddress) -> Iterator[None]:
     except ClickHouseError as error:
         code: int | None = getattr(error, "code", None)
         if code in SCHEMA_CODES:
-            raise SchemaFault(f"{address.shown}: {error}; {_MIGRATE_HINT}") from error
+            further = "" if code in _GONE_CODES else ", which names the column that is wrong and its cure"
+            raise SchemaFault(f"{address.shown}: {error}; {_MIGRATE_HINT}{further}") from error
         raise ClickHouseFault(f"{address.shown}: {error}", action=action_of(code), code=code) from error
     except (OSError, ClientError) as error:
         raise ClickHouseFault(

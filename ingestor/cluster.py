@@ -52,6 +52,11 @@ def drop_view_statement(database: str, view: str, cluster: str) -> str:
     return f"DROP VIEW IF EXISTS `{database}`.{view}{_everywhere(cluster)}"
 
 
+def alter_statement(database: str, table: str, cluster: str, change: str) -> str:
+    """Change a table, on every server of the cluster if there is one; for people to run."""
+    return f"ALTER TABLE {database}.{table}{_everywhere(cluster)} {change}"
+
+
 def for_cluster(statements: Sequence[str], *, cluster: str, database: str, tables: frozenset[str]) -> list[str]:
     """The statements as a cluster takes them; `tables` are all that are ours. Raises MigrationFault."""
     return [_rendered(statement, cluster, database, tables) for statement in statements]

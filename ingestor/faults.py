@@ -83,6 +83,12 @@ class SchemaFault(IngestorFault):
     label = "schema"
 
 
+class RebuildRefused(IngestorFault):
+    """The rollup's hours cannot be made anew now; the text says why, and what is to be done."""
+
+    label = "rebuild_refused"
+
+
 class MigrationFault(IngestorFault):
     """A migration file or the record of applied migrations cannot be trusted; the text names the file."""
 
@@ -131,7 +137,7 @@ _PERSON_CODES: Final = frozenset(
     }
 )
 SCHEMA_CODES: Final = frozenset({8, 10, 16, 20, 44, 47, 53, 60, 81})
-"""Those of the above that `python -m ingestor migrate` cures."""
+"""Those of the above that `python -m ingestor migrate` cures, or names the cure of."""
 
 ACCOUNT_CODES: Final = frozenset({192, 193, 194, 516})
 """Those of the above by which a server refuses the user or the password."""

@@ -2,31 +2,25 @@
 
 In: `migrations/NNNN_name.sql` and the record of applied ones in the table `migrations`. Out: a database that this
 release can write to. Statements are repeatable, so two migrations at once, or one after a crash, do no harm.
-What applied files made and is gone since is made again; a table comes back empty.
+What applied files made and is gone since is made again; a table comes back empty. A column that was changed is named.
 What a newer release applied is left alone: a migration only ever adds, so this release can go on beside or after it.
 A file that was applied and changed since is refused: databases would differ without anyone knowing.
 """
 
-import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from ingestor.clickhouse import ClickHouse
+from ingestor.clickhouse import NEEDED, ClickHouse
 from ingestor.cluster import database_statement, drop_view_statement, for_cluster, tables_in
+from ingestor.columns import columns_in, none_due
 from ingestor.faults import ClickHouseFault, MigrationFault, SchemaFault
+from ingestor.migration_files import DIRECTORY, Migration, read_migrations
 from ingestor.repair import Again, lost_in, make_again
 from ingestor.settings import ClickHouseAddress
 
-DIRECTORY: Final = Path(__file__).parent / "migrations"
-_FILE_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
-_PIECE: Final = re.compile(
-    r"""--[^\n]*|/\*.*?\*/|'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`|;|[^;'"`/-]+|.""",
-    re.DOTALL,
-)
 _RECORD_TABLE: Final = """
 CREATE TABLE IF NOT EXISTS migrations
 (
@@ -38,49 +32,13 @@ ENGINE = MergeTree ORDER BY (name, applied_at) COMMENT 'Schema changes applied t
 """
 
 
-class Migration(msgspec.Struct, frozen=True):
-    """One numbered file."""
-
-    name: str
-    sha256: str
-    statements: list[str]
-
-
 class Outcome(msgspec.Struct, frozen=True):
     """What a migration did: names of the files applied for the first time, and what was lost and is there again."""
 
     applied: list[str]
     again: list[Again]
-
-
-def read_migrations(directory: Path = DIRECTORY) -> list[Migration]:
-    """All migrations in order. Raises MigrationFault naming the file that is wrong, missing or there twice."""
-    migrations: list[Migration] = []
-    for path in sorted(path for path in directory.iterdir() if path.suffix == ".sql"):
-        match = _FILE_NAME.fullmatch(path.name)
-        if not match:
-            raise MigrationFault(f"{path.name}: a migration is named like 0001_requests.sql")
-        expected, number = len(migrations) + 1, int(match[1])
-        if number < expected:
-            raise MigrationFault(f"{path.name}: number {number:04d} is there twice")
-        if number > expected:
-            raise MigrationFault(f"{path.name}: number {expected:04d} is missing before it")
-        migrations.append(_read(path))
-    if not migrations:
-        raise MigrationFault(f"{directory.name}: no migrations found")
-    return migrations
-
-
-def split_statements(sql: str) -> Iterator[str]:
-    """The statements of a file, cut at `;` outside of quotes and comments; comments are left out."""
-    statement: list[str] = []
-    for piece in _PIECE.findall(sql):
-        if piece == ";":
-            yield "".join(statement).strip()
-            statement = []
-        else:
-            statement.append(" " if piece.startswith(("--", "/*")) else piece)
-    yield "".join(statement).strip()
+    unfit: str = ""
+    """What is wrong all the same with the tables that an ingestor fills, and its cure; empty if nothing is."""
 
 
 def to_apply(migrations: Sequence[Migration], applied: Mapping[str, str]) -> list[Migration]:
@@ -108,7 +66,8 @@ async def migrate(address: ClickHouseAddress, directory: Path = DIRECTORY) -> Ou
         await server.close()
     database = await ClickHouse.connect(address)
     try:
-        known = tables_in([statement for migration in migrations for statement in migration.statements])
+        statements = [statement for migration in migrations for statement in migration.statements]
+        known = tables_in(statements)
         for statement in _as_taken([_RECORD_TABLE.strip()], address, known):
             await database.execute(statement)
         records = await database.query(
@@ -122,9 +81,19 @@ async def migrate(address: ClickHouseAddress, directory: Path = DIRECTORY) -> Ou
             # Both values are of a checked form: a file name by _FILE_NAME, a hex digest.
             values = f"('{migration.name}', '{migration.sha256}')"
             await database.execute(f"INSERT INTO migrations (name, sha256) VALUES {values}")  # noqa: S608 - see above
+        unfit = await _unfit(database, statements)
     finally:
         await database.close()
-    return Outcome([migration.name for migration in missing], again)
+    return Outcome([migration.name for migration in missing], again, unfit)
+
+
+async def _unfit(database: ClickHouse, statements: Sequence[str]) -> str:
+    """What no statement cures: a column that somebody changed is theirs to put back, as it may hold something."""
+    try:
+        await database.check_schema(none_due(columns_in(statements, NEEDED)))
+    except SchemaFault as fault:
+        return str(fault)
+    return ""
 
 
 async def _make_again(
@@ -165,17 +134,3 @@ async def _execute(database: ClickHouse, file: str, statements: Sequence[str]) -
             await database.execute(statement)
         except (ClickHouseFault, SchemaFault) as fault:
             raise MigrationFault(f"{file}, statement {number}: LECTR_CLICKHOUSE_URL={fault}") from fault
-
-
-def _read(path: Path) -> Migration:
-    try:
-        data = path.read_bytes()
-        text = data.decode("utf-8")
-    except OSError as error:
-        raise MigrationFault(f"{path.name}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise MigrationFault(f"{path.name}: not UTF-8 (byte {error.start})") from error
-    statements = [statement for statement in split_statements(text) if statement]
-    if not statements:
-        raise MigrationFault(f"{path.name}: holds no statement")
-    return Migration(path.name, hashlib.sha256(data).hexdigest(), statements)

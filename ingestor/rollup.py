@@ -2,10 +2,10 @@
 
 In: a database. Out: hours with their sums. Needed after the one double fault that can leave a rollup short, and after
 its view was gone (DESIGN.md). An hour is made anew only when it is over for a while: what comes into it meanwhile could
-be counted twice.
+be counted twice. For the same reason one process at a time does that, and not before batches in doubt are decided.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -13,7 +13,11 @@ from typing import Final
 import msgspec
 
 from ingestor.clickhouse import FILLER, ClickHouse
-from ingestor.settings import ClickHouseAddress
+from ingestor.rebuild import Say, alone, settle
+from ingestor.redis_link import open_redis
+from ingestor.settings import Settings, clickhouse_of
+from shared.environment import SecretUrl
+from shared.redis_client import close_redis
 
 _OPEN: Final = timedelta(hours=2)
 """How long after its start an hour may still get events: itself, and requests that take long."""
@@ -55,23 +59,46 @@ class Differing(msgspec.Struct, frozen=True):
         """Whether the table has nothing of it, so that the rollup alone knows of it: the rows may have been removed."""
         return "requests" in self.sums and not self.sums["requests"][0]
 
+    @property
+    def is_curable(self) -> bool:
+        """Whether it can be made anew from the table."""
+        return not (self.is_open or self.without_rows)
 
-async def check_rollup(address: ClickHouseAddress, *, rebuild: bool) -> list[Differing]:
+
+async def check_rollup(settings: Settings, *, rebuild: bool, say: Say) -> list[Differing]:
     """The hours that differ; with `rebuild` those that are over are made anew, and looked at again.
 
-    Raises ClickHouseFault, SchemaFault if the rollup, its view or the table is not there.
+    Raises ClickHouseFault, SchemaFault if the rollup, its view or the table is not there or changed; with `rebuild`
+    RedisFault, and RebuildRefused while another one does the same, or a batch stays in doubt.
     """
-    clickhouse = await ClickHouse.connect(address)
+    clickhouse = await ClickHouse.connect(clickhouse_of(settings))
     try:
         await clickhouse.check_schema()
-        found = await _differing(clickhouse)
-        curable = [differing.hour for differing in found if not (differing.is_open or differing.without_rows)]
-        closed = curable if rebuild else []
-        for hour in closed:
-            await _make_anew(clickhouse, hour)
-        still = {differing.hour for differing in await _differing(clickhouse)} if closed else set()
+        if rebuild:
+            return await _rebuild(clickhouse, settings.redis_url, say)
+        return await _differing(clickhouse)
     finally:
         await clickhouse.close()
+
+
+async def _rebuild(clickhouse: ClickHouse, redis_url: SecretUrl, say: Say) -> list[Differing]:
+    redis = open_redis(redis_url)
+    try:
+        async with alone(redis) as renew:
+            found = await _differing(clickhouse)
+            if not any(differing.is_curable for differing in found):
+                return found
+            await settle(redis, say)
+            # Looked at again: a batch that was repeated meanwhile may have put an hour right.
+            found = await _differing(clickhouse)
+            closed = [differing.hour for differing in found if differing.is_curable]
+            filling = await _filling(clickhouse)
+            for hour in closed:
+                await renew()
+                await _make_anew(clickhouse, hour, filling)
+            still = {differing.hour for differing in await _differing(clickhouse)} if closed else set()
+    finally:
+        await close_redis(redis)
     right = set(closed) - still
     return [msgspec.structs.replace(differing, made_anew=differing.hour in right) for differing in found]
 
@@ -84,13 +111,18 @@ async def _differing(clickhouse: ClickHouse) -> list[Differing]:
     return found
 
 
-async def _make_anew(clickhouse: ClickHouse, hour: str) -> None:
-    """Repeatable: what a crash leaves is an hour that differs."""
+async def _filling(clickhouse: ClickHouse) -> Sequence[str]:
+    """The view's SELECT, in which a condition fits between the first part and the two others."""
     ((as_select,),) = await clickhouse.query(
         "SELECT as_select FROM system.tables WHERE database = currentDatabase() AND name = {name:String}",
         {"name": FILLER},
     )
-    select, grouping, columns = str(as_select).rpartition(" GROUP BY ")
+    return str(as_select).rpartition(" GROUP BY ")
+
+
+async def _make_anew(clickhouse: ClickHouse, hour: str, filling: Sequence[str]) -> None:
+    """Repeatable: what a crash leaves is an hour that differs."""
+    select, grouping, columns = filling
     bounds = f"r.ts >= toDateTime('{hour}', 'UTC') AND r.ts < toDateTime('{hour}', 'UTC') + INTERVAL 1 HOUR"
     await clickhouse.execute(
         f"ALTER TABLE requests_hourly DELETE WHERE hour = toDateTime('{hour}', 'UTC') SETTINGS mutations_sync = 2"

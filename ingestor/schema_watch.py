@@ -1,4 +1,4 @@
-"""Looks once a minute whether all tables and views that this process needs are still there, and says what is not.
+"""Looks once a minute whether all tables and views that this process needs are as they were, and says what is not.
 
 In: a database. Out: a fault in /readyz, a log line and a count, until it is back. Stops nothing: rows go on into
 `requests` while only the rollup's view is gone, and its hours are made anew from them later.
@@ -37,9 +37,9 @@ class SchemaWatch:
             counters.schema_faults.inc()
             said = f"LECTR_CLICKHOUSE_URL={fault}"
             if self._health.faults.get(NAME) != said:
-                _log.error("a table or view is missing or of another form", detail=said)
+                _log.error("a table, view or column is missing or of another form", detail=said)
             self._health.faults[NAME] = said
         else:
             self._next_s = time.monotonic() + _INTERVAL_S
             if self._health.faults.pop(NAME, None):
-                _log.info("all tables and views are there again")
+                _log.info("all tables, views and columns are there again")

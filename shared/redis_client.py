@@ -13,7 +13,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, NoScriptError, RedisClusterException, RedisError
+from redis.exceptions import LockError, NoPermissionError, NoScriptError, RedisClusterException, RedisError
 
 from shared.environment import SecretUrl, SettingsFault
 from shared.redis_url import RedisAddress, RedisKind, redis_address
@@ -21,6 +21,7 @@ from shared.redis_url import RedisAddress, RedisKind, redis_address
 __all__ = [
     "REDIS_ERRORS",
     "AsyncRedis",
+    "LockError",
     "NoPermissionError",
     "Redis",
     "Script",

@@ -33,6 +33,8 @@ MOST_PARTITIONS: Final = 1_024
 
 MEMBERS: Final = "lectr:ingestors"
 """Sorted set: name of an ingestor -> until when it counts as living, Unix ms by Redis' clock."""
+ROLLUP_REBUILD: Final = "lectr:rollup-rebuild"
+"""Lock: held by the one process that makes hours of the rollup anew."""
 
 
 class FrameFault(ValueError):

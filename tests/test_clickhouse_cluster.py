@@ -11,7 +11,8 @@ import pytest
 from ingestor.clickhouse import ClickHouse
 from ingestor.cluster import SETTINGS, database_statement, drop_view_statement, for_cluster, shape_problem, tables_in
 from ingestor.faults import MigrationFault, SchemaFault
-from ingestor.migrate import _RECORD_TABLE, read_migrations
+from ingestor.migrate import _RECORD_TABLE
+from ingestor.migration_files import read_migrations
 from ingestor.presence import is_empty
 from ingestor.settings import ClickHouseAddress, clickhouse_address, load_settings
 from shared.environment import SecretUrl, SettingsFault

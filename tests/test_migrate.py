@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ingestor.faults import MigrationFault
-from ingestor.migrate import DIRECTORY, Outcome, migrate, read_migrations, split_statements, to_apply
+from ingestor.migrate import Outcome, migrate, to_apply
+from ingestor.migration_files import DIRECTORY, read_migrations, split_statements
 from ingestor.settings import ClickHouseAddress, clickhouse_address
 from shared.environment import SecretUrl
 from tests.parts import ROOT, clean_environ, free_port, python, running, select, start_clickhouse

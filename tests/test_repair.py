@@ -152,4 +152,8 @@ def test_the_command_names_what_it_made_again(engine: str) -> None:
         "made again: 0004_rollup.sql (requests_to_hourly)",
     )
     assert third.startswith("requests is empty now")
+    order(engine, "DROP TABLE by_command.gateway_boots SYNC")
+    first, second = said()
+    assert first.startswith("made again: ")
+    assert second.startswith("gateway_boots is empty now: the ends of gateways' runs before are forgotten")
     assert said() == ["nothing to apply, the database is up to date"]

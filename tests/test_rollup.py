@@ -2,12 +2,26 @@
 
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
+import redis
 
-from tests.parts import ROOT, clean_environ, fetch, migrate, python, running, select, start_clickhouse
+from shared.stream import ROLLUP_REBUILD
+from tests.parts import (
+    ROOT,
+    clean_environ,
+    fetch,
+    free_port,
+    migrate,
+    python,
+    running,
+    select,
+    start_clickhouse,
+    start_redis,
+)
 
 HOUR = "2026-03-01 10:00:00"
 LATER = "2026-03-01 12:00:00"
@@ -22,6 +36,7 @@ class Rollup:
     """A database with two requests of one hour, long over."""
 
     url: str
+    redis_url: str
 
     def order(self, statement: str) -> None:
         status, body = fetch(f"{self.url}/", data=statement.encode(), method="POST")
@@ -29,7 +44,7 @@ class Rollup:
 
     def command(self, *options: str) -> tuple[int, str]:
         """Exit code and everything that the ingestor's command said."""
-        environ = clean_environ(LECTR_CLICKHOUSE_URL=f"{self.url}/lectr")
+        environ = clean_environ(LECTR_CLICKHOUSE_URL=f"{self.url}/lectr", LECTR_REDIS_URL=self.redis_url)
         command = python("ingestor", "rollup", *options)
         done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
         return done.returncode, done.stdout + done.stderr
@@ -45,9 +60,16 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    part, url = start_redis(tmp_path_factory.mktemp("redis"))
+    with running(part):
+        yield url
+
+
 @pytest.fixture
-def rollup(engine: str) -> Rollup:
-    made = Rollup(engine)
+def rollup(engine: str, redis_url: str) -> Rollup:
+    made = Rollup(engine, redis_url)
     made.order("DROP DATABASE IF EXISTS lectr SYNC")
     migrate(engine)
     made.order(f"INSERT INTO lectr.requests ({COLUMNS}) VALUES {ROWS}")
@@ -127,3 +149,40 @@ def test_rows_that_missed_the_rollup_are_brought_in(rollup: Rollup) -> None:
         rollup.url,
         FIGURES.format("lectr.requests").replace("sum(requests)", "count()"),
     )
+
+
+def test_a_second_rebuild_is_refused(rollup: Rollup) -> None:
+    """Two at once would both insert what both have deleted: the second one says so, exit code 2, and does nothing."""
+    rollup.order(EXTRA.format("requests", HOUR, 1))
+    before = rollup.figures()
+    with redis.Redis.from_url(rollup.redis_url) as client:
+        client.set(ROLLUP_REBUILD, "another one", px=30_000)
+        code, said = rollup.command("--rebuild")
+        assert code == 2
+        assert said.startswith("lectr ingestor: another rollup --rebuild is running, nothing was changed")
+        assert f" s until its lock {ROLLUP_REBUILD} in Redis expires" in said
+        assert rollup.figures() == before
+        assert rollup.command()[0] == 1
+        client.delete(ROLLUP_REBUILD)
+    assert rollup.command("--rebuild")[0] == 0
+
+
+def test_rebuilds_at_once_double_nothing(rollup: Rollup) -> None:
+    """Of several started together each ends with the hour made anew, right already, or refused."""
+    right = rollup.figures()
+    rollup.order(EXTRA.format("requests", HOUR, 1))
+    with ThreadPoolExecutor() as pool:
+        codes = {code for code, _ in pool.map(lambda _: rollup.command("--rebuild"), range(3))}
+    assert codes <= {0, 2}
+    assert 0 in codes
+    assert rollup.figures() == right
+
+
+def test_without_redis_nothing_is_made_anew(rollup: Rollup) -> None:
+    """The setting is named, exit code 2; to list the hours needs no Redis."""
+    rollup.order(EXTRA.format("requests", HOUR, 1))
+    alone = Rollup(rollup.url, f"redis://127.0.0.1:{free_port()}/0")
+    assert alone.command()[0] == 1
+    code, said = alone.command("--rebuild")
+    assert (code, said.startswith(f"lectr ingestor: LECTR_REDIS_URL={alone.redis_url}: ")) == (2, True)
+    assert rollup.command()[0] == 1

@@ -1,4 +1,4 @@
-"""A table or view that is gone: said with its name and the command at the start and while working, until it is back."""
+"""A table, view or column that is gone: said with its name and the cure at the start and at work, until it is back."""
 
 import asyncio
 import subprocess
@@ -97,6 +97,30 @@ async def test_what_is_gone_is_said_until_it_is_back(clickhouse_url: str, monkey
             assert "run: python -m ingestor migrate" in said
             assert counters.schema_faults._value.get() > before
             await migrate(address)
+        await until(lambda: ready(probes) == (200, ""))
+
+
+async def test_a_changed_column_is_said_until_it_is_back(clickhouse_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any table that an ingestor fills: 503 with the statement that cures it, not a command that does not."""
+    url = f"{clickhouse_url}/columns"
+    await migrate(clickhouse_address(SecretUrl(url)))
+    async with watching(url, monkeypatch) as probes:
+        for table, change, cure in (
+            ("requests", "RENAME COLUMN task TO former", "RENAME COLUMN former TO task"),
+            ("requests_hourly", "DROP COLUMN errors", "ADD COLUMN errors SimpleAggregateFunction(sum, UInt64)"),
+            ("gateway_boots", "DROP COLUMN killed", "ADD COLUMN killed Bool"),
+            ("ingestion_progress", "MODIFY COLUMN missing String", "MODIFY COLUMN missing UInt64"),
+        ):
+            await until(lambda: ready(probes) == (200, ""))
+            await asyncio.to_thread(order, clickhouse_url, f"ALTER TABLE columns.{table} {change}")
+            status, said = await until(lambda: (seen := ready(probes))[1] and seen)
+            assert status == 503
+            assert f": {table}" in said
+            assert f": ALTER TABLE columns.{table} " in said
+            assert "python -m ingestor migrate" not in said
+            if "RENAME" not in change:
+                assert said.endswith(f"ALTER TABLE columns.{table} {cure}")
+            await asyncio.to_thread(order, clickhouse_url, f"ALTER TABLE columns.{table} {cure}")
         await until(lambda: ready(probes) == (200, ""))
 
 

@@ -8,7 +8,7 @@ from tests.faults.feed import Feed, feeding
 from tests.faults.reckoning import both_sums, check_sources, check_sums, count, wait_arrived
 from tests.faults.site import Installation, installation
 from tests.ingestor_process import metric
-from tests.parts import ROOT, clean_environ, fetch, python, wait_until
+from tests.parts import ROOT, Part, clean_environ, fetch, python, wait_until
 
 EVENTS = 300
 RETRIES = "lectr_ingestor_insert_retries_total"
@@ -19,10 +19,13 @@ def order(site: Installation, statement: str) -> None:
     assert status == 200, body
 
 
+def environ_of(site: Installation) -> dict[str, str]:
+    return clean_environ(LECTR_CLICKHOUSE_URL=f"{site.clickhouse_url}/lectr", LECTR_REDIS_URL=site.redis_url)
+
+
 def rollup(site: Installation, *options: str, code: int = 0) -> str:
     """What the ingestor's command says, with this exit code."""
-    environ = clean_environ(LECTR_CLICKHOUSE_URL=f"{site.clickhouse_url}/lectr")
-    command = python("ingestor", "rollup", *options)
+    command, environ = python("ingestor", "rollup", *options), environ_of(site)
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == code, done.stderr
     return done.stdout
@@ -67,6 +70,26 @@ def test_a_half_done_insert_is_completed(tmp_path: Path) -> None:
             order(site, "ALTER TABLE lectr.requests_hourly DROP CONSTRAINT never")
         wait_arrived(site)
         check_sources("rollup half done", site, {feed.source: feed.events})
+
+
+def test_a_rebuild_waits_for_a_half_done_insert(tmp_path: Path) -> None:
+    """With the batch's ingestor away no hour is made anew, or its repeat would be added to one that is right."""
+    with installation(tmp_path, gateways=0) as site:
+        with feeding(site.redis_url, tmp_path / "feed", rate_per_s=0) as feed:
+            leave_half_done(site, feed)
+            site.ingestors[0].kill()
+            order(site, "ALTER TABLE lectr.requests_hourly DROP CONSTRAINT never")
+            rebuild = Part("rebuild", python("ingestor", "rollup", "--rebuild"), environ_of(site), tmp_path / "logs")
+            try:
+                assert rebuild.line_with("partition 0: a batch is being stored; waiting for it")
+                assert both_sums(site)[0]["requests"] == EVENTS
+                site.ingestors[0].start()
+                assert rebuild.process.wait(40) == 0, rebuild.output
+            finally:
+                rebuild.kill()
+        wait_arrived(site)
+        check_sources("rollup half done, rebuilt", site, {feed.source: feed.events})
+        assert rollup(site) == "no hour differs\n"
 
 
 def test_a_half_done_insert_that_redis_forgot_is_said(tmp_path: Path) -> None:
