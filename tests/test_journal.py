@@ -16,7 +16,6 @@ from shared import counters
 from tests.shipper_site import SMALL_BYTES, Disk, add, count, open_journal, read_all, until
 
 PAGE_BYTES = 4096
-BODIES = [b"first", b"\x00" * 30, b"third " * 9, b"the last, whose file is damaged"]
 
 
 @pytest.fixture
