@@ -32,9 +32,11 @@ def go_on(scenario: str, site: Installation, place: GatewayPlace, answered: int)
     return found
 
 
-def test_dropped_by_a_full_journal(tmp_path: Path) -> None:
+def test_dropped_by_a_full_journal(tmp_path: Path, full: bool) -> None:
     """What LECTR_JOURNAL_BYTES had no room for, and was counted as dropped, is as many gaps after a kill."""
     sizes = {"LECTR_JOURNAL_BYTES": str(4 * SEGMENT_BYTES), "LECTR_JOURNAL_SEGMENT_BYTES": str(SEGMENT_BYTES)}
+    if not full:
+        pytest.skip("only in full")
     with installation(tmp_path, gateways=0) as site:
         place = site.add_gateway(**sizes)
         place.start()
@@ -48,8 +50,10 @@ def test_dropped_by_a_full_journal(tmp_path: Path) -> None:
         assert found.gaps == dropped
 
 
-def test_kept_in_memory_by_a_full_disk(tmp_path: Path) -> None:
+def test_kept_in_memory_by_a_full_disk(tmp_path: Path, full: bool) -> None:
     """What a full disk did not take, and was in memory, is a gap after a kill."""
+    if not full:
+        pytest.skip("only in full")
     with small_disk(tmp_path / "disk") as disk, installation(tmp_path / "site", gateways=0) as site:
         place = site.add_gateway(LECTR_STATE_DIR=str(disk), LECTR_JOURNAL_SEGMENT_BYTES=str(SEGMENT_BYTES))
         place.start()
@@ -80,8 +84,10 @@ def zeroed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [cut, zeroed])
-def test_a_tail_that_the_disk_lost(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+def test_a_tail_that_the_disk_lost(tmp_path: Path, full: bool, spoil: Callable[[Path], None]) -> None:
     """Events at the end of the journal that are gone from the disk when the gateway starts again are gaps."""
+    if spoil is zeroed and not full:
+        pytest.skip("only in full")
     with installation(tmp_path) as site:
         (place,) = site.gateways
         site.redis.kill()
@@ -94,8 +100,10 @@ def test_a_tail_that_the_disk_lost(tmp_path: Path, spoil: Callable[[Path], None]
 
 
 @pytest.mark.parametrize(("name", "at"), [("boot", 12), ("segment", 9)])
-def test_damage_that_costs_nothing(tmp_path: Path, name: str, at: int) -> None:
+def test_damage_that_costs_nothing(tmp_path: Path, full: bool, name: str, at: int) -> None:
     """A bad byte in the file `boot`, or in the header of a journal file: every event is stored."""
+    if not full:
+        pytest.skip("only in full")
     with installation(tmp_path) as site:
         (place,) = site.gateways
         site.redis.kill()
