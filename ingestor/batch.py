@@ -186,13 +186,11 @@ def build_batch(
             if mark.end_of_first >= entry.covers[-1][0]:
                 ends[entry.source] = entry.end
         else:
-            events = entry.frame.events
-            fresh = (kept_now[entry.source] if entry.redriven else mark).fresh(entry.frame.seqs)
-            repeated += len(events) - len(fresh)
-            if fresh:
-                kept = events if len(fresh) == len(events) else [events[place] for place in fresh]
-                segments.append(Segment(entry.source, entry.frame.gateway, kept))
-                rows += len(kept)
+            events = _fresh(entry, kept_now[entry.source] if entry.redriven else mark)
+            repeated += entry.size - len(events)
+            if events:
+                segments.append(Segment(entry.source, entry.frame.gateway, events))
+                rows += len(events)
         marks[entry.source] = mark.with_ranges(*entry.covers[1:])
         if entry.source in kept_now:
             kept_now[entry.source] = kept_now[entry.source].with_ranges(*entry.covers[2:])
@@ -202,6 +200,14 @@ def build_batch(
     known = {str(source): mark.encode() for source, mark in stored.items()}
     bounds = Bounds(first_id, last_id, len(entries), rows, crc, token, encoded, known)
     return Batch(bounds, segments, repeated, marks, ends)
+
+
+def _fresh(entry: Decoded, known: Marks) -> list[Event]:
+    """Its events that are not among what is known. Mostly all, and then none is looked at: they are far in memory."""
+    events = entry.frame.events
+    if not known.overlaps(entry.covers[2:]):
+        return events
+    return [events[place] for place in known.fresh(entry.frame.seqs)]
 
 
 def sources_of(entries: Iterable[Entry]) -> list[int]:

@@ -9,30 +9,30 @@ one.
 import decimal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from operator import add, mul
+from itertools import compress, repeat
 from typing import Final
 
 from ingestor.fields import Fields, Sums
-from ingestor.pricelist import RATE_SCALE, SLOT_MS, Unlisted
+from ingestor.pricelist import RATE_SCALE, SLOT_MS, RateCard, Unlisted
 from ingestor.pricing import COST_SCALE, MAX_TOKENS, Cost, Pricer, cost_of, priced_model
-from shared.event import Usage
+from shared.event import Event, Usage
 
 _NO_RATE: Final = 1 << 80
 """Stands for a rate that is not known: one token at it costs more than any request can."""
 _MONEY: Final = decimal.Context(prec=60)
 _TO_UNITS: Final = 10 ** (RATE_SCALE - COST_SCALE)
 _NOTHING: Final = (0,) * 11
-_USUAL: Final = (0, 1, 2, 3, 4, 7, 8)
-"""Text in and out, caches, reasoning."""
-_SELDOM: Final = (5, 6, 9, 10)
+_USUAL: Final = (0, 7)
+"""Text in and out, which almost every event has."""
+_SELDOM: Final = (1, 2, 3, 4, 5, 6, 8, 9, 10)
+"""Caches, reasoning, audio, images."""
 _NEVER: Final = -1
 _ALWAYS: Final = 1 << 62
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Outcome:
-    """How a cost came about, as in Cost; `unpriced_reason` is empty when there is one."""
+    """How a cost came about, as in Cost; `unpriced_reason` is empty when there is one. One object for all alike."""
 
     source: str
     price_id: str
@@ -45,7 +45,8 @@ class _Quote:
 
     rates: tuple[int, ...]
     """10^-12 dollars per token, by kind."""
-    usual: tuple[int, ...]
+    text_in: int
+    text_out: int
     """Those of the kinds in _USUAL."""
     outcome: Outcome
     most_input: int
@@ -58,10 +59,30 @@ class _Quotes(dict[tuple[str, str, str, int], _Quote]):
     def __init__(self, pricer: Pricer) -> None:
         super().__init__()
         self._pricer = pricer
+        self._outcomes: dict[tuple[str, str, str], Outcome] = {}
 
     def __missing__(self, key: tuple[str, str, str, int]) -> _Quote:
-        quote = self[key] = _quote(self._pricer, *key)
+        provider, model, tier, slot = key
+        quote = self[key] = self._quote(self._pricer.card(provider, model, slot * SLOT_MS, tier))
         return quote
+
+    def outcome(self, source: str, price_id: str, unpriced_reason: str) -> Outcome:
+        """The one object for these."""
+        key = (source, price_id, unpriced_reason)
+        return self._outcomes.setdefault(key, Outcome(*key))
+
+    def _quote(self, card: RateCard | Unlisted) -> _Quote:
+        if isinstance(card, Unlisted):
+            return _quote_at(_NOTHING, self.outcome("", "", card.reason), _ALWAYS)
+        nothing_used = cost_of(card, Usage())
+        outcome = self.outcome(nothing_used.source, nothing_used.price_id, nothing_used.unpriced_reason)
+        if nothing_used.source != "list_price":
+            return _quote_at(_NOTHING, outcome, _ALWAYS)
+        rates = card.levels[0][1]
+        if nothing_used.dollars or any(rate is not None and rate % _TO_UNITS for rate in rates):
+            return _quote_at(_NOTHING, outcome, _NEVER)
+        whole = tuple(_NO_RATE if rate is None else rate // _TO_UNITS for rate in rates)
+        return _quote_at(whole, outcome, card.levels[1][0] if len(card.levels) > 1 else _ALWAYS)
 
 
 class Costs:
@@ -70,7 +91,7 @@ class Costs:
     def __init__(self, pricer: Pricer) -> None:
         self._pricer = pricer
         self._quotes = _Quotes(pricer)
-        self._outcomes: dict[tuple[str, str, str], Outcome] = {}
+        self._without_usage: dict[tuple[object, ...], tuple[int, Outcome]] = {}
 
     def price(self, fields: Fields, sums: Sums, doubtful: Iterable[int]) -> tuple[list[int], list[Outcome]]:
         """Per event: 10^-12 dollars, 0 where there is no price; how it came about.
@@ -81,9 +102,24 @@ class Costs:
         amounts = _products(fields, quotes)
         outcomes = [quote.outcome for quote in quotes]
         for row in _alone(fields, sums, quotes, amounts).union(doubtful):
-            cost = self._pricer.price(fields.events[row])
-            amounts[row], outcomes[row] = units(cost), self._outcome(cost)
+            amounts[row], outcomes[row] = self._price_alone(fields.events[row])
+        for row, source in enumerate(fields.columns["usage_source"]):
+            if source == "absent":
+                amounts[row], outcomes[row] = self._price_without_usage(fields.events[row], quotes[row])
         return amounts, outcomes
+
+    def _price_alone(self, event: Event) -> tuple[int, Outcome]:
+        cost = self._pricer.price(event)
+        return units(cost), self._quotes.outcome(cost.source, cost.price_id, cost.unpriced_reason)
+
+    def _price_without_usage(self, event: Event, quote: _Quote) -> tuple[int, Outcome]:
+        """Alone, but only the first of those that are alike in all that their price depends on."""
+        unsent = event.overhead_us < 0
+        key = (quote, event.status, unsent, event.error_source, event.method, event.endpoint)
+        found = self._without_usage.get(key)
+        if found is None:
+            found = self._without_usage[key] = self._price_alone(event)
+        return found
 
     def _quoted(self, fields: Fields) -> list[_Quote]:
         models: Sequence[str] = fields.columns["model_actual"]
@@ -99,53 +135,35 @@ class Costs:
             )
         )
 
-    def _outcome(self, cost: Cost) -> Outcome:
-        key = (cost.source, cost.price_id, cost.unpriced_reason)
-        return self._outcomes.setdefault(key, Outcome(*key))
-
 
 def units(cost: Cost) -> int:
     """Its dollars in units of the column, 0 for none. Exact: a Cost has no more decimals than the column."""
     return int(_MONEY.scaleb(cost.dollars, COST_SCALE)) if cost.dollars else 0
 
 
-def _quote(pricer: Pricer, provider: str, model: str, tier: str, slot: int) -> _Quote:
-    card = pricer.card(provider, model, slot * SLOT_MS, tier)
-    if isinstance(card, Unlisted):
-        return _quote_at(_NOTHING, Outcome("", "", card.reason), _ALWAYS)
-    nothing_used = cost_of(card, Usage())
-    outcome = Outcome(nothing_used.source, nothing_used.price_id, nothing_used.unpriced_reason)
-    if nothing_used.source != "list_price":
-        return _quote_at(_NOTHING, outcome, _ALWAYS)
-    rates = card.levels[0][1]
-    if nothing_used.dollars or any(rate is not None and rate % _TO_UNITS for rate in rates):
-        return _quote_at(_NOTHING, outcome, _NEVER)
-    whole = tuple(_NO_RATE if rate is None else rate // _TO_UNITS for rate in rates)
-    return _quote_at(whole, outcome, card.levels[1][0] if len(card.levels) > 1 else _ALWAYS)
-
-
 def _quote_at(rates: tuple[int, ...], outcome: Outcome, most_input: int) -> _Quote:
-    return _Quote(rates, tuple(rates[kind] for kind in _USUAL), outcome, most_input)
+    text_in, text_out = (rates[kind] for kind in _USUAL)
+    return _Quote(rates, text_in, text_out, outcome, most_input)
 
 
 def _products(fields: Fields, quotes: Sequence[_Quote]) -> list[int]:
-    """Counts times rates. The usual kinds in one go, the others where somebody has them."""
-    counted = [fields.tokens[kind] for kind in _USUAL]
+    """Counts times rates. The usual kinds in one go, the others for those that have them."""
+    ins, outs = (fields.tokens[kind] for kind in _USUAL)
     amounts = [
-        ra * a + rb * b + rc * c + rd * d + re * e + rf * f + rg * g
-        for (ra, rb, rc, rd, re, rf, rg), a, b, c, d, e, f, g in zip(
-            [quote.usual for quote in quotes], *counted, strict=True
-        )
+        quote.text_in * counted_in + quote.text_out * counted_out
+        for quote, counted_in, counted_out in zip(quotes, ins, outs, strict=True)
     ]
+    rows = range(len(amounts))
     for kind in _SELDOM:
-        if any(fields.tokens[kind]):
-            amounts = list(map(add, amounts, map(mul, fields.tokens[kind], [quote.rates[kind] for quote in quotes])))
+        counts = fields.tokens[kind]
+        for row in compress(rows, counts):
+            amounts[row] += quotes[row].rates[kind] * counts[row]
     return amounts
 
 
 def _alone(fields: Fields, sums: Sums, quotes: Sequence[_Quote], amounts: Sequence[int]) -> set[int]:
     """Rows whose amount is not to be had by multiplying. Most events are none of these, so whole columns are asked."""
-    rows = {row for row, source in enumerate(fields.columns["usage_source"]) if source == "absent"}
+    rows: set[int] = set()
     for totals in (sums.inputs, sums.outputs):
         if max(totals) > MAX_TOKENS:
             rows.update(row for row, total in enumerate(totals) if total > MAX_TOKENS)

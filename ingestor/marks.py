@@ -66,12 +66,12 @@ class Marks(msgspec.Struct, frozen=True):
             return type(self)(((self.ranges[0][0], max(self.ranges[0][1], ranges[0][1])),))
         return self.of((*self.ranges, *ranges))
 
+    def overlaps(self, ranges: Sequence[Range]) -> bool:
+        """Whether any number of these ranges is here."""
+        return any(first < known_end and known < end for first, end in ranges for known, known_end in self.ranges)
+
     def fresh(self, seqs: Sequence[int]) -> list[int]:
         """The places in `seqs`, which rise, of the numbers that are not here."""
-        if not seqs or not self.ranges:
-            return list(range(len(seqs)))
-        if len(self.ranges) == 1 and (seqs[0] >= self.ranges[0][1] or seqs[-1] < self.ranges[0][0]):
-            return list(range(len(seqs)))
         found, at = [], 0
         for place, seq in enumerate(seqs):
             while at < len(self.ranges) and self.ranges[at][1] <= seq:

@@ -10,6 +10,7 @@ Raises OverflowError for a number that its type cannot hold, and then the column
 import struct
 import sys
 from array import array
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import accumulate, chain
 from typing import Final, Generic, Protocol, TypeVar
@@ -198,7 +199,11 @@ class Codes(Generic[K]):
 
     def counts(self) -> dict[K, int]:
         """How many rows have each key."""
-        return {key: self.numbers.count(number) for key, number in self.keys.items()}
+        # Looking for one key after the other is fast among bytes only; of anything else there are many keys.
+        if isinstance(self.numbers, bytearray):
+            return {key: self.numbers.count(number) for key, number in self.keys.items()}
+        found = Counter(self.numbers)
+        return {key: found[number] for key, number in self.keys.items()}
 
 
 class Repeated(Codes[str]):

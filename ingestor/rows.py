@@ -9,6 +9,8 @@ rows.
 import math
 from collections import Counter
 from collections.abc import Sequence
+from itertools import repeat
+from operator import truediv
 from typing import Final, NamedTuple
 
 import msgspec
@@ -29,6 +31,7 @@ _MIN_TS_MS: Final = 1_577_836_800_000  # 2020-01-01, before the product
 _MAX_TS_MS: Final = 4_102_444_800_000  # 2100-01-01; a broken clock must not make partitions without end
 _MAX_SECONDS: Final = 1e12
 _LOW: Final = "LowCardinality(String)"
+_US_PER_MS: Final = repeat(1_000)
 
 
 class Column(NamedTuple):
@@ -170,9 +173,10 @@ class _Rows:
         self._seconds.add(_seconds(columns["input_audio_seconds"], wrong))
         for name, durations in self._durations.items():
             values: list[int] = columns[f"{name}_us"]
-            durations.add([value / 1_000 if value > 0 else 0.0 for value in values])
+            durations.add(list(map(truediv, values, _US_PER_MS)))
             self._absent[name].mark(bytes([value < 0 for value in values]) if min(values) < 0 else bytes(len(values)))
-        self._stall.add([value / 1_000 if value > 0 else 0.0 for value in columns["client_stall_us"]])
+        stalls = columns["client_stall_us"]
+        self._stall.add([max(stall, 0) / 1_000 for stall in stalls] if any(stalls) else [0.0] * len(stalls))
         self._seq.add(columns["seq"])
         amounts, outcomes = self._costs.price(fields, sums, wrong)
         self._cost.add(amounts)

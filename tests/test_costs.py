@@ -59,7 +59,11 @@ def events(draw: st.DrawFn) -> Event:
         ts_ms=TS_MS + draw(st.sampled_from([0, 0, 0, 1_800_000, -10 * 31_536_000_000, 2**62, -(2**63)])),
         usage=draw(usages),
         usage_source=draw(st.sampled_from(["provider", "provider", "estimated", "absent"])),
-        status=draw(st.sampled_from([200, 429, 504])),
+        status=draw(st.sampled_from([101, 200, 429, 499, 504])),
+        overhead_us=draw(st.sampled_from([-1, 300])),
+        error_source=draw(st.sampled_from(["", "provider", "gateway", "client"])),
+        method=draw(st.sampled_from(["GET", "POST"])),
+        endpoint=draw(st.sampled_from(["/v1/chat/completions", "/v1/realtime", "/v1/files"])),
     )
 
 
@@ -104,6 +108,13 @@ def test_every_listed_model_costs_the_same_together() -> None:
     expected = [PRICER.price(item) for item in some]
     assert together(PRICER, some) == expected
     assert sum(cost.source == "list_price" for cost in expected) > 300
+
+
+def test_outcomes_alike_are_one_object() -> None:
+    """Thousands of models and half hours come to a handful of outcomes: a batch of a month is not sorted by them."""
+    fields = fields_of([event(ts_ms=TS_MS + 1_800_000 * slot, model_actual="gpt-4o-mini") for slot in range(1_500)])
+    _, outcomes = Costs(PRICER).price(fields, sums_of(fields.tokens), ())
+    assert len({id(outcome) for outcome in outcomes}) == len({outcome.price_id for outcome in outcomes})
 
 
 def test_usual_traffic_is_not_priced_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:

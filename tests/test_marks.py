@@ -56,6 +56,13 @@ def test_fresh_is_a_difference(mark: Marks, seqs: list[int]) -> None:
 
 
 @settings(deadline=None)
+@given(marks, marks)
+def test_an_overlap_is_a_number_in_both(mark: Marks, other: Marks) -> None:
+    """Ranges overlap marks when a number of theirs is among them."""
+    assert mark.overlaps(other.ranges) == bool(numbers_in(mark.ranges) & numbers_in(other.ranges))
+
+
+@settings(deadline=None)
 @given(marks)
 def test_marks_come_back_as_they_went(mark: Marks) -> None:
     """What Redis keeps of marks gives the same marks again; it begins with the number below which none is missing."""
