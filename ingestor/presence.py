@@ -15,6 +15,8 @@ _POLL_S: Final = 0.2
 FORGET_GONE_MS: Final = 7 * 24 * 3_600_000
 """A gateway that was not seen for so long does not come back with its journal."""
 _LATELY: Final = f"ts > now() - INTERVAL {FORGET_GONE_MS // 1_000} SECOND"
+_SAID_ENDS: Final = "SELECT gateway_boot, argMax(events, ingested_at) AS events FROM gateway_boots"
+"""With a condition and GROUP BY gateway_boot: the last word on how many numbers each boot used."""
 _UNENDED: Final = f"""
 SELECT r.gateway_boot, toUnixTimestamp64Milli(r.last_at), r.whole
 FROM
@@ -25,7 +27,7 @@ FROM
     WHERE {_LATELY} AND gateway_boot % {{partitions:UInt32}} = {{partition:UInt32}}
     GROUP BY gateway_boot
 ) AS r
-LEFT JOIN (SELECT gateway_boot, argMax(events, ingested_at) AS events FROM gateway_boots GROUP BY gateway_boot) AS b
+LEFT JOIN ({_SAID_ENDS} GROUP BY gateway_boot) AS b
     ON b.gateway_boot = r.gateway_boot
 WHERE r.following > ifNull(b.events, 0)
 """  # noqa: S608 - constants
@@ -86,10 +88,7 @@ async def ended(clickhouse: ClickHouse, sources: Sequence[int]) -> dict[int, int
     found: dict[int, int] = {}
     for start in range(0, len(sources), _SOURCES_PER_QUERY):
         names = ", ".join(f"{source:d}" for source in sources[start : start + _SOURCES_PER_QUERY])
-        rows = await clickhouse.query(
-            "SELECT gateway_boot, argMax(events, ingested_at) FROM gateway_boots "  # noqa: S608 - integers
-            f"WHERE gateway_boot IN ({names}) GROUP BY gateway_boot"
-        )
+        rows = await clickhouse.query(f"{_SAID_ENDS} WHERE gateway_boot IN ({names}) GROUP BY gateway_boot")
         found |= {int(source): int(events) for source, events in rows}
     if not found:
         return {}

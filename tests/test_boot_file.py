@@ -122,19 +122,24 @@ async def test_a_damaged_record_is_read_from_its_copy(store: Store, state: Path)
     assert count(counters.journal_damaged) - damaged == 1
 
 
-async def test_a_folder_of_before_there_were_checks(store: Store, state: Path) -> None:
-    """What a release left that wrote its record once and a bare count is read as it was meant."""
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_folder_of_before_there_were_checks(store: Store, state: Path, killed: bool) -> None:
+    """What a release left that wrote its record once and bare counts is read as it was meant."""
     left = leave_killed(state, EVENTS)
     path = file_of(state)
     record = BootRecord(left.source, INSTANCE, 1, left.started_ms)
     content = bytearray(4096)
     whole = path.read_bytes()
     content[:COUNTS_AT] = whole[:COUNTS_AT]
-    struct.pack_into("<QQ", content, COUNTS_AT + 8, EVENTS + 1, 12_345)
+    struct.pack_into("<Q", content, COUNTS_AT, EVENTS + 3)
+    if not killed:
+        struct.pack_into("<QQ", content, COUNTS_AT + 8, EVENTS + 1, 12_345)
     path.write_bytes(content)
     with capture_logs() as logs:
         end = await end_of(store, state, left.source)
-    assert end == BootEnd(INSTANCE, left.started_ms, 12_345, EVENTS, 0, killed=False)
+    assert (end.gateway, end.started_ms, end.events) == (INSTANCE, left.started_ms, EVENTS)
+    assert (end.unfinished, end.killed) == ((3, True) if killed else (0, False))
+    assert killed or end.ended_ms == 12_345
     assert msgspec.json.decode(whole[8 : 8 + struct.unpack_from("<I", whole)[0]], type=BootRecord) == record
     assert [line for line in logs if line["log_level"] == "error"] == []
 

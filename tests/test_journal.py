@@ -211,13 +211,13 @@ async def test_a_defect_does_not_end_the_tending(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("gateway.journal.journal._TEND_S", 0.001)
     monkeypatch.setattr("gateway.journal.journal._RETRY_S", 0.001)
     journal = open_journal(tmp_path)
-    before = count(counters.journal_disk_faults, "ValueError")
+    before = count(counters.handler_faults)
     with capture_logs() as logs:
         journal.start()
         await until(lambda: journal._spare is not None)
     await journal.close()
     end(journal)
-    assert count(counters.journal_disk_faults, "ValueError") - before == 1
+    assert count(counters.handler_faults) - before == 1
     assert [line["error"] for line in logs if line["event"] == "defect"] == ["ValueError"]
 
 

@@ -29,6 +29,9 @@ _BEGUN_AT: Final = _RECORD_BYTES + 48
 _USED_AT: Final = _RECORD_BYTES + 64
 _COUNT: Final = struct.Struct("<QQ")
 """A count and its inverse."""
+_BARE_BEGUN_AT: Final = _RECORD_BYTES
+_BARE_COUNT: Final = struct.Struct("<Q")
+"""A count that nothing can be checked against."""
 _END_CRC_AT: Final = _RECORD_BYTES + 80
 _CRC: Final = struct.Struct("<I")
 _INVERSE: Final = 2**64 - 1
@@ -94,6 +97,8 @@ class BootFile:
     @property
     def begun(self) -> int | None:
         """Requests of known organisations that were begun; None if that cannot be read."""
+        if self._is_bare:
+            return int(_BARE_COUNT.unpack_from(self.map, _BARE_BEGUN_AT)[0])
         return self._count_at(_BEGUN_AT)
 
     def note_begun(self, count: int) -> None:

@@ -227,7 +227,7 @@ class Journal:
             try:
                 await self._tend_once(loop.time())
             except Exception as error:  # noqa: BLE001 - nothing ends this for good: counted, said, tried again
-                counters.journal_disk_faults.labels(type(error).__name__).inc()
+                counters.handler_faults.inc()
                 self._log.error("defect", error=type(error).__name__)
                 await asyncio.sleep(_RETRY_S)
 
