@@ -21,6 +21,7 @@ from ingestor.probes import Health, serve_probes
 from ingestor.reader import Limits, Reader
 from ingestor.recovery import Recovery
 from ingestor.redis_link import Redis, open_redis, translated
+from ingestor.rollup_watch import RollupWatch
 from ingestor.settings import ClickHouseAddress, Settings, clickhouse_of
 from ingestor.silence import Silence
 from ingestor.worker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Parts, Worker
@@ -108,7 +109,8 @@ async def _work(
         beyond = Beyond(redis, clickhouse, settings.stream_partitions)
         housekeeping = Housekeeping(ledger, clickhouse, health, Silence(redis, ledger, clickhouse))
         exploring = group.create_task(beyond.run(serve))
-        others = [group.create_task(other) for other in (housekeeping.run(), members.run())]
+        watch = RollupWatch(clickhouse, redis, health)
+        others = [group.create_task(other) for other in (housekeeping.run(), members.run(), watch.run())]
         await stopping.wait()  # a defect in a worker cancels this wait
         exploring.cancel()
         _log.info("stopping", drain_timeout_s=settings.drain_timeout_s)

@@ -5,7 +5,7 @@ its view was gone (DESIGN.md). An hour is made anew only when it is over for a w
 be counted twice. For the same reason one process at a time does that, and not before batches in doubt are decided.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -14,9 +14,8 @@ import msgspec
 
 from ingestor.clickhouse import FILLER, ClickHouse
 from ingestor.rebuild import Say, alone, settle
-from ingestor.redis_link import open_redis
+from ingestor.redis_link import Redis, open_redis
 from ingestor.settings import Settings, clickhouse_of
-from shared.environment import SecretUrl
 from shared.redis_client import close_redis
 
 _OPEN: Final = timedelta(hours=2)
@@ -31,14 +30,15 @@ SELECT toString(hour), sum(t.1), sum(t.2), sum(t.3), sum(t.4), sum(r.1), sum(r.2
         toStartOfHour(ts) AS hour,
         (count(), ifNull(sum(cost), toDecimal128(0, 12)), sum(input_tokens), sum(output_tokens)) AS t,
         nothing AS r
-    FROM requests GROUP BY hour
+    FROM requests WHERE ts >= toStartOfHour({since:DateTime('UTC')}) GROUP BY hour
     UNION ALL
     SELECT hour, nothing AS t, (sum(requests), sum(cost), sum(input_tokens), sum(output_tokens)) AS r
-    FROM requests_hourly GROUP BY hour
+    FROM requests_hourly WHERE hour >= toStartOfHour({since:DateTime('UTC')}) GROUP BY hour
 )
 GROUP BY hour HAVING (sum(t.1), sum(t.2), sum(t.3), sum(t.4)) != (sum(r.1), sum(r.2), sum(r.3), sum(r.4)) ORDER BY hour
 """
 
+_EVER: Final = datetime(2000, 1, 1, tzinfo=UTC)
 Figure = int | Decimal
 
 
@@ -50,9 +50,14 @@ class Differing(msgspec.Struct, frozen=True):
     made_anew: bool = False
 
     @property
+    def start(self) -> datetime:
+        """When it began."""
+        return datetime.fromisoformat(self.hour).replace(tzinfo=UTC)
+
+    @property
     def is_open(self) -> bool:
         """Whether events may still come for it."""
-        return datetime.now(UTC) - datetime.fromisoformat(self.hour).replace(tzinfo=UTC) < _OPEN
+        return datetime.now(UTC) - self.start < _OPEN
 
     @property
     def without_rows(self) -> bool:
@@ -74,38 +79,50 @@ async def check_rollup(settings: Settings, *, rebuild: bool, say: Say) -> list[D
     clickhouse = await ClickHouse.connect(clickhouse_of(settings))
     try:
         await clickhouse.check_schema()
-        if rebuild:
-            return await _rebuild(clickhouse, settings.redis_url, say)
-        return await _differing(clickhouse)
+        if not rebuild:
+            return await differing_hours(clickhouse)
+        redis = open_redis(settings.redis_url)
+        try:
+            return await make_anew(clickhouse, redis, lambda differing: differing.is_curable, say)
+        finally:
+            await close_redis(redis)
     finally:
         await clickhouse.close()
 
 
-async def _rebuild(clickhouse: ClickHouse, redis_url: SecretUrl, say: Say) -> list[Differing]:
-    redis = open_redis(redis_url)
-    try:
-        async with alone(redis) as renew:
-            found = await _differing(clickhouse)
-            if not any(differing.is_curable for differing in found):
-                return found
-            await settle(redis, say)
-            # Looked at again: a batch that was repeated meanwhile may have put an hour right.
-            found = await _differing(clickhouse)
-            closed = [differing.hour for differing in found if differing.is_curable]
-            filling = await _filling(clickhouse)
-            for hour in closed:
-                await renew()
-                await _make_anew(clickhouse, hour, filling)
-            still = {differing.hour for differing in await _differing(clickhouse)} if closed else set()
-    finally:
-        await close_redis(redis)
-    right = set(closed) - still
+async def make_anew(
+    clickhouse: ClickHouse,
+    redis: Redis,
+    chosen: Callable[[Differing], bool],
+    say: Say,
+    since: datetime = _EVER,
+) -> list[Differing]:
+    """The hours that differ since then; the chosen ones were made anew, and looked at again.
+
+    Choose none that is not curable. Raises ClickHouseFault, RedisFault, and RebuildRefused while another process does
+    the same, or a batch stays in doubt.
+    """
+    async with alone(redis) as renew:
+        found = await differing_hours(clickhouse, since)
+        if not any(map(chosen, found)):
+            return found
+        await settle(redis, say)
+        # Looked at again: a batch that was repeated meanwhile may have put an hour right.
+        found = await differing_hours(clickhouse, since)
+        hours = [differing.hour for differing in found if chosen(differing)]
+        filling = await _filling(clickhouse)
+        for hour in hours:
+            await renew()
+            await _make_anew(clickhouse, hour, filling)
+        still = {differing.hour for differing in await differing_hours(clickhouse, since)} if hours else set()
+    right = set(hours) - still
     return [msgspec.structs.replace(differing, made_anew=differing.hour in right) for differing in found]
 
 
-async def _differing(clickhouse: ClickHouse) -> list[Differing]:
+async def differing_hours(clickhouse: ClickHouse, since: datetime = _EVER) -> list[Differing]:
+    """All that differ, from the hour of `since` on. Raises ClickHouseFault."""
     found = []
-    for hour, *sums in await clickhouse.query(_SUMS):
+    for hour, *sums in await clickhouse.query(_SUMS, {"since": since.strftime("%Y-%m-%d %H:%M:%S")}):
         pairs = zip(_FIGURES, sums[: len(_FIGURES)], sums[len(_FIGURES) :], strict=True)
         found.append(Differing(str(hour), {name: (table, rollup) for name, table, rollup in pairs if table != rollup}))
     return found

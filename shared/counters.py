@@ -158,6 +158,14 @@ schema_faults = Counter(
     "Looks at the database that found a table or view missing or of another form",
     registry=registry,
 )
+rollup_hours_differing = Gauge(
+    "lectr_ingestor_rollup_hours_differing",
+    "Hours of the last two days, over and complete, in which the rollup says something else than the table",
+    registry=registry,
+)
+rollup_hours_made_anew = Counter(
+    "lectr_ingestor_rollup_hours_made_anew", "Hours of the rollup made anew from the table", registry=registry
+)
 recoveries = Counter(
     "lectr_ingestor_recoveries",
     "Times that the marks in Redis were replaced by what ClickHouse has",

@@ -1,0 +1,143 @@
+"""An hour of the rollup that is wrong and over is found unasked and made anew, and nothing else is touched."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ingestor import rollup_watch
+from ingestor.clickhouse import ClickHouse
+from ingestor.probes import OWNER, STANDBY, Health
+from ingestor.redis_link import open_redis
+from ingestor.rollup_watch import RollupWatch
+from ingestor.settings import clickhouse_address
+from shared import counters
+from shared.environment import SecretUrl
+from shared.redis_client import close_redis
+from tests.parts import fetch, migrate, select, wait_until
+
+COLUMNS = "(ts, org, feature, input_tokens)"
+SHORT, RIGHT = 3, 4
+"""Requests of an hour, as the rollup that lacks one has them, and as the table does."""
+
+
+def hours_ago(hours: int) -> str:
+    return (datetime.now(UTC) - timedelta(hours=hours)).strftime("%Y-%m-%d %H:00:00")
+
+
+@dataclass
+class Watched:
+    """A database with an hour that the rollup has too little of, and who looks at it."""
+
+    url: str
+    watch: RollupWatch
+    health: Health
+    hour: str
+
+    def order(self, statement: str) -> None:
+        status, body = fetch(f"{self.url}/", data=statement.encode(), method="POST")
+        assert status == 200, body
+
+    def spoil(self, hour: str) -> None:
+        values = ", ".join([f"('{hour}', 'acme', 'search', 10)"] * RIGHT)
+        self.order(f"INSERT INTO lectr.requests {COLUMNS} VALUES {values}")
+        self.order(f"ALTER TABLE lectr.requests_hourly DELETE WHERE hour = '{hour}' SETTINGS mutations_sync = 2")
+        self.add(hour, SHORT)
+
+    def add(self, hour: str, requests: int) -> None:
+        columns = "(hour, org, feature, requests, input_tokens)"
+        values = f"('{hour}', 'acme', 'search', {requests}, {10 * requests})"
+        self.order(f"INSERT INTO lectr.requests_hourly {columns} VALUES {values}")
+
+    def complete_up_to(self, moment: str, partition: int = 0) -> None:
+        columns = "(partition, complete_up_to, missing, waiting_frames)"
+        self.order(f"INSERT INTO lectr.ingestion_progress {columns} VALUES ({partition}, '{moment}', 0, 0)")
+
+    def rolled(self, hour: str) -> int:
+        of_hour = f"SELECT sum(requests) AS n FROM lectr.requests_hourly WHERE hour = '{hour}'"
+        return int(select(self.url, of_hour)[0]["n"])
+
+
+@pytest.fixture
+async def watched(clickhouse_url: str, redis_url: str) -> AsyncIterator[Watched]:
+    url = clickhouse_url
+    fetch(f"{url}/", data=b"DROP DATABASE IF EXISTS lectr SYNC", method="POST")
+    await asyncio.to_thread(migrate, url)
+    clickhouse = await ClickHouse.connect(clickhouse_address(SecretUrl(f"{url}/lectr")))
+    redis, health = open_redis(SecretUrl(redis_url)), Health()
+    made = Watched(url, RollupWatch(clickhouse, redis, health), health, hours_ago(5))
+    made.spoil(made.hour)
+    made.complete_up_to(hours_ago(0))
+    yield made
+    await close_redis(redis)
+    await clickhouse.close()
+
+
+@pytest.fixture(autouse=True)
+def gauge() -> Iterator[None]:
+    yield
+    counters.rollup_hours_differing.set(0)
+
+
+def differing() -> float:
+    return float(counters.rollup_hours_differing._value.get())
+
+
+async def test_what_stays_wrong_is_made_anew(watched: Watched) -> None:
+    """The first look says it, the second one finds it as it was and makes it anew, the third one finds nothing."""
+    made_anew = counters.rollup_hours_made_anew._value.get()
+    await watched.watch.look()
+    assert (watched.rolled(watched.hour), differing()) == (SHORT, 1)
+    await watched.watch.look()
+    assert (watched.rolled(watched.hour), differing()) == (RIGHT, 0)
+    await watched.watch.look()
+    assert (watched.rolled(watched.hour), differing()) == (RIGHT, 0)
+    assert counters.rollup_hours_made_anew._value.get() - made_anew == 1
+
+
+async def test_what_changes_between_two_looks_is_left_alone(watched: Watched) -> None:
+    """Something is coming in: it is looked at once more."""
+    await watched.watch.look()
+    watched.add(watched.hour, RIGHT)
+    await watched.watch.look()
+    assert watched.rolled(watched.hour) == SHORT + RIGHT
+    await watched.watch.look()
+    assert watched.rolled(watched.hour) == RIGHT
+
+
+async def test_what_may_still_get_something_is_left_alone(watched: Watched) -> None:
+    """An hour that is not over, and one that some partition is not yet behind."""
+    watched.spoil(hours_ago(0))
+    watched.complete_up_to(watched.hour, partition=1)
+    for _ in range(3):
+        await watched.watch.look()
+    assert (watched.rolled(watched.hour), watched.rolled(hours_ago(0)), differing()) == (SHORT, SHORT, 0)
+
+
+async def test_sums_without_rows_are_left_alone(watched: Watched) -> None:
+    """Of rows that were removed the rollup alone knows."""
+    watched.add(hours_ago(9), SHORT)
+    for _ in range(2):
+        await watched.watch.look()
+    assert (watched.rolled(hours_ago(9)), watched.rolled(watched.hour)) == (SHORT, RIGHT)
+
+
+async def test_the_owner_of_the_first_partition_looks(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself, and nobody else does."""
+    monkeypatch.setattr(rollup_watch, "_TICK_S", 0.01)
+    monkeypatch.setattr(rollup_watch, "_AGAIN_S", 0.0)
+    watched.health.partitions = {0: STANDBY, 1: OWNER}
+    watched.watch._next_s = 0.0
+    running = asyncio.create_task(watched.watch.run())
+    try:
+        with pytest.raises(AssertionError):
+            await asyncio.to_thread(wait_until, lambda: watched.rolled(watched.hour) != SHORT, deadline_s=1)
+        watched.health.partitions = {0: OWNER}
+        await asyncio.to_thread(wait_until, lambda: watched.rolled(watched.hour) == RIGHT)
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
