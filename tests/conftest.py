@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.ingestor_process import Stores, stores_in
 from tests.lectr import Lectr, start_lectr
 from tests.mock_process import MockProcess
 from tests.parts import Gateway, running, start_clickhouse, start_redis
@@ -22,7 +23,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def clickhouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The real engine behind its HTTP door, empty."""
+    """The real engine behind its HTTP door, for tests that have databases of their own, or make `lectr` anew."""
     part, url = start_clickhouse(tmp_path_factory.mktemp("clickhouse"))
     with running(part):
         yield url
@@ -68,6 +69,13 @@ def own_gateway(lectr: Lectr, tmp_path: Path) -> Iterator[Any]:
 def store(tmp_path: Path) -> Iterator[Store]:
     """A Redis of the test's own, to be killed and started again."""
     with store_in(tmp_path / "redis") as made:
+        yield made
+
+
+@pytest.fixture
+def own(tmp_path: Path, clickhouse_url: str) -> Iterator[Stores]:
+    """Stores without a row, for an ingestor."""
+    with stores_in(tmp_path, clickhouse_url) as made:
         yield made
 
 

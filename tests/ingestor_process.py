@@ -1,5 +1,6 @@
 """What the ingestor's tests share: events, the gateway's own push, stores of their own, and questions to them."""
 
+import asyncio
 import contextlib
 import json
 import random
@@ -10,6 +11,9 @@ from typing import Any
 
 import redis
 
+from ingestor.migrate import migrate as migrate_here
+from ingestor.settings import ClickHouseAddress, clickhouse_address
+from shared.environment import SecretUrl
 from shared.event import Event, Usage
 from shared.stream import Partition, encode_event, encode_frame
 from tests.parts import (
@@ -17,6 +21,7 @@ from tests.parts import (
     Ingestor,
     Part,
     clean_environ,
+    execute,
     fetch,
     migrate,
     python,
@@ -37,6 +42,16 @@ MODELS = (
     ("gemini", "gemini-2.5-flash"),
     ("azure", "gpt-4o-mini"),
 )
+
+
+def address(clickhouse_url: str, database: str) -> ClickHouseAddress:
+    return clickhouse_address(SecretUrl(f"{clickhouse_url}/{database}"))
+
+
+def new_database(clickhouse_url: str) -> None:
+    """The database `lectr` as a new installation has it, whatever was there."""
+    execute(clickhouse_url, "DROP DATABASE IF EXISTS lectr SYNC")
+    asyncio.run(migrate_here(address(clickhouse_url, "lectr")))
 
 
 def event(seq: int = 0, **changes: Any) -> Event:
@@ -135,12 +150,11 @@ class Pusher:
 
 @dataclass
 class Stores:
-    """A Redis and a ClickHouse of a test's own, which it may kill and start again."""
+    """A Redis of a test's own and an empty database, whose engine it may share with other tests."""
 
     directory: Path
     redis: Part
     redis_url: str
-    clickhouse: Part
     clickhouse_url: str
     pusher: Pusher
 
@@ -162,10 +176,6 @@ class Stores:
         )
         return Part("crashing", python("tests.ingestor_crash", step), environ, self.directory / "crashing")
 
-    def restart_clickhouse(self) -> None:
-        port = int(self.clickhouse_url.rpartition(":")[2])
-        self.clickhouse, self.clickhouse_url = start_clickhouse(self.directory / "clickhouse", port)
-
     def restart_redis(self) -> None:
         port = int(self.redis_url.rpartition(":")[2].partition("/")[0])
         self.redis, self.redis_url = start_redis(self.directory / "redis", port)
@@ -183,13 +193,38 @@ class Stores:
         wait_until(lambda: self.pusher.waiting() == 0, deadline_s=deadline_s)
 
 
+@dataclass
+class OwnStores(Stores):
+    """Stores with an engine that nobody else uses: a test may kill it and start it again."""
+
+    clickhouse: Part
+
+    def restart_clickhouse(self) -> None:
+        port = int(self.clickhouse_url.rpartition(":")[2])
+        self.clickhouse, self.clickhouse_url = start_clickhouse(self.directory / "clickhouse", port)
+
+
 @contextlib.contextmanager
-def stores(directory: Path) -> Iterator[Stores]:
+def stores_in(directory: Path, clickhouse_url: str) -> Iterator[Stores]:
+    """A Redis that ends with the block, and the database made anew in an engine that stays."""
+    redis_part, redis_url = start_redis(directory / "redis")
+    pusher = Pusher(redis_url)
+    made = Stores(directory, redis_part, redis_url, clickhouse_url, pusher)
+    try:
+        new_database(clickhouse_url)
+        yield made
+    finally:
+        pusher.client.close()
+        made.redis.kill()
+
+
+@contextlib.contextmanager
+def stores(directory: Path) -> Iterator[OwnStores]:
     """Migrated stores, ended with the block."""
     redis_part, redis_url = start_redis(directory / "redis")
     clickhouse_part, clickhouse_url = start_clickhouse(directory / "clickhouse")
     pusher = Pusher(redis_url)
-    made = Stores(directory, redis_part, redis_url, clickhouse_part, clickhouse_url, pusher)
+    made = OwnStores(directory, redis_part, redis_url, clickhouse_url, pusher, clickhouse_part)
     try:
         migrate(clickhouse_url)
         yield made

@@ -135,11 +135,16 @@ def migrate(clickhouse_url: str, root: Path = ROOT) -> None:
     subprocess.run(python("ingestor", "migrate"), cwd=root, env=environ, check=True, timeout=60, capture_output=True)
 
 
+def run_command(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A command of the product run to its end, with these settings alone."""
+    environ = clean_environ(**settings)
+    line = python(*arguments)
+    return subprocess.run(line, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
 def admin(redis_url: str, *arguments: str) -> Any:
     """Run an admin command with --json; what it printed."""
-    environ = clean_environ(LECTR_REDIS_URL=redis_url)
-    command = python("dashboard", *arguments, "--json")
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = run_command("dashboard", *arguments, "--json", LECTR_REDIS_URL=redis_url)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -226,3 +231,9 @@ def select(clickhouse_url: str, query: str) -> list[dict[str, Any]]:
     status, body = fetch(f"{clickhouse_url}/?{parameters}")
     assert status == 200, body
     return [json.loads(line) for line in body.splitlines()]
+
+
+def execute(clickhouse_url: str, statement: str) -> None:
+    """A statement that gives no rows."""
+    status, body = fetch(f"{clickhouse_url}/", data=statement.encode(), method="POST")
+    assert status == 200, body

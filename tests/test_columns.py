@@ -3,7 +3,6 @@
 import random
 import re
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,9 +11,9 @@ from ingestor.columns import Column, column_problem, columns_in
 from ingestor.faults import SchemaFault
 from ingestor.migrate import migrate
 from ingestor.rows import COLUMNS
-from ingestor.settings import ClickHouseAddress, clickhouse_address
-from shared.environment import SecretUrl
-from tests.parts import ROOT, clean_environ, fetch, python, running, select, start_clickhouse
+from ingestor.settings import ClickHouseAddress
+from tests.ingestor_process import address
+from tests.parts import execute, run_command, select
 
 MADE = """CREATE TABLE IF NOT EXISTS t
 (
@@ -51,22 +50,6 @@ CHANGES = [
         "ADD COLUMN retired Bool DEFAULT false",
     ),
 ]
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    part, url = start_clickhouse(tmp_path_factory.mktemp("clickhouse"))
-    with running(part):
-        yield url
-
-
-def address(url: str, database: str) -> ClickHouseAddress:
-    return clickhouse_address(SecretUrl(f"{url}/{database}"))
-
-
-def order(url: str, statement: str) -> None:
-    status, body = fetch(f"{url}/", data=statement.encode(), method="POST")
-    assert status == 200, body
 
 
 async def fault_of(place: ClickHouseAddress) -> str:
@@ -117,10 +100,11 @@ def test_in_a_cluster_the_cure_is_for_all_servers() -> None:
     assert "ALTER TABLE lectr.t ON CLUSTER `main-1` ADD COLUMN a " in said
 
 
-async def test_every_column_of_a_new_database_is_known(engine: str) -> None:
+async def test_every_column_of_a_new_database_is_known(clickhouse_url: str) -> None:
     """The engine has just the columns and types that were read from the files, and inserts name none beside them."""
-    await migrate(address(engine, "fresh"))
-    rows = select(engine, "SELECT table, name, type FROM system.columns WHERE database = 'fresh' ORDER BY position")
+    await migrate(address(clickhouse_url, "fresh"))
+    question = "SELECT table, name, type FROM system.columns WHERE database = 'fresh' ORDER BY position"
+    rows = select(clickhouse_url, question)
     found = {table: [(row["name"], row["type"]) for row in rows if row["table"] == table] for table in NEEDED}
     read = {table: [(column.name, column.kind) for column in columns] for table, columns in _shipped().items()}
     assert read == found
@@ -128,13 +112,15 @@ async def test_every_column_of_a_new_database_is_known(engine: str) -> None:
 
 
 @pytest.mark.parametrize(("table", "change", "said", "cure"), CHANGES, ids=lambda value: value.replace(" ", "_")[:40])
-async def test_a_changed_column_is_named_and_cured(engine: str, table: str, change: str, said: str, cure: str) -> None:
+async def test_a_changed_column_is_named_and_cured(
+    clickhouse_url: str, table: str, change: str, said: str, cure: str
+) -> None:
     """By the look of an ingestor and at the end of a migration; the statement that they name puts it right."""
-    place = address(engine, "changed")
-    order(engine, "DROP DATABASE IF EXISTS changed SYNC")
+    place = address(clickhouse_url, "changed")
+    execute(clickhouse_url, "DROP DATABASE IF EXISTS changed SYNC")
     await migrate(place)
     assert await fault_of(place) == ""
-    order(engine, f"ALTER TABLE changed.{table} {change}")
+    execute(clickhouse_url, f"ALTER TABLE changed.{table} {change}")
     fault = await fault_of(place)
     assert f"{place.shown}: {said}" in fault
     outcome = await migrate(place)
@@ -142,38 +128,37 @@ async def test_a_changed_column_is_named_and_cured(engine: str, table: str, chan
     assert outcome.unfit == fault.replace("run: python -m ingestor migrate; if it is missing after that, ", "")
     statement = re.search(rf"ALTER TABLE changed\.{table} {cure}$", fault)
     assert statement, fault
-    order(engine, statement[0])
+    execute(clickhouse_url, statement[0])
     assert await fault_of(place) == ""
     assert (await migrate(place)).unfit == ""
 
 
-async def test_columns_of_others_in_any_order_are_fine(engine: str) -> None:
+async def test_columns_of_others_in_any_order_are_fine(clickhouse_url: str) -> None:
     """Of users or of a newer release, wherever they stand."""
-    place = address(engine, "more")
+    place = address(clickhouse_url, "more")
     await migrate(place)
     for table in NEEDED:
         name = random.choice(_shipped()[table]).name
-        order(engine, f"ALTER TABLE more.{table} ADD COLUMN mine String FIRST")
-        order(engine, f"ALTER TABLE more.{table} ADD COLUMN yours Array(UInt8) AFTER {name}")
+        execute(clickhouse_url, f"ALTER TABLE more.{table} ADD COLUMN mine String FIRST")
+        execute(clickhouse_url, f"ALTER TABLE more.{table} ADD COLUMN yours Array(UInt8) AFTER {name}")
     assert await fault_of(place) == ""
     assert (await migrate(place)).unfit == ""
 
 
-def test_the_command_ends_with_the_fault(engine: str) -> None:
+def test_the_command_ends_with_the_fault(clickhouse_url: str) -> None:
     """Exit code 2 and the fault with its setting, behind what was done all the same; never "up to date"."""
-    environ = clean_environ(LECTR_CLICKHOUSE_URL=f"{engine}/by_command")
+    url = f"{clickhouse_url}/columns_by_command"
 
     def run() -> subprocess.CompletedProcess[str]:
-        command = python("ingestor", "migrate")
-        return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        return run_command("ingestor", "migrate", LECTR_CLICKHOUSE_URL=url)
 
     assert run().returncode == 0
-    order(engine, "ALTER TABLE by_command.gateway_boots DROP COLUMN killed")
-    order(engine, "DROP TABLE by_command.event_gaps")
+    execute(clickhouse_url, "ALTER TABLE columns_by_command.gateway_boots DROP COLUMN killed")
+    execute(clickhouse_url, "DROP TABLE columns_by_command.event_gaps")
     for printed in ("made again: 0006_exact_gaps.sql (event_gaps)\n", ""):
         done = run()
         assert (done.returncode, done.stdout) == (2, printed)
-        assert done.stderr.startswith(f"lectr ingestor: LECTR_CLICKHOUSE_URL={engine}/by_command: gateway_boots has no")
-        assert done.stderr.endswith(": ALTER TABLE by_command.gateway_boots ADD COLUMN killed Bool\n")
-    order(engine, "ALTER TABLE by_command.gateway_boots ADD COLUMN killed Bool")
+        assert done.stderr.startswith(f"lectr ingestor: LECTR_CLICKHOUSE_URL={url}: gateway_boots has no")
+        assert done.stderr.endswith(": ALTER TABLE columns_by_command.gateway_boots ADD COLUMN killed Bool\n")
+    execute(clickhouse_url, "ALTER TABLE columns_by_command.gateway_boots ADD COLUMN killed Bool")
     assert run().returncode == 0

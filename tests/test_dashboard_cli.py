@@ -13,7 +13,7 @@ from redis import Redis
 from dashboard.registry import Registry
 from shared.environment import SecretUrl
 from shared.registry import CHANGES_CHANNEL, ORGS_KEY, VERSION_KEY, Azure, RegistryFault, decode_org, hash_key
-from tests.parts import ROOT, clean_environ, free_port, python, running, start_redis
+from tests.parts import free_port, run_command, running, start_redis
 
 PASSWORD = "hunter2-velvet"
 KEY = re.compile(r"lc_key_[A-Za-z0-9_-]{43,}")
@@ -35,10 +35,8 @@ def url(own_redis: str) -> str:
     return own_redis
 
 
-def run(url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    environ = clean_environ(LECTR_REDIS_URL=url)
-    command = python("dashboard", *arguments)
-    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+def run(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run_command("dashboard", *arguments, LECTR_REDIS_URL=url)
 
 
 def text(url: str, *arguments: str) -> str:

@@ -1,38 +1,25 @@
 """Dead letters: put back they are stored after all and once; where too much is refused nothing is put aside."""
 
 import json
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
-import pytest
 
 from ingestor.deadletter import MOST_AT_ONCE, DeadLimit
 from shared.stream import FRAME_VERSION, encode_event, encode_frame
-from tests.ingestor_process import Stores, event, metric, readiness, serving, some_events, stores
-from tests.parts import ROOT, clean_environ, fetch, python, wait_until
+from tests.ingestor_process import Stores, event, metric, readiness, serving, some_events
+from tests.parts import execute, run_command, wait_until
 
 QUICK = {"LECTR_LEASE_MS": "1000", "LECTR_BATCH_MAX_AGE_MS": "50"}
 CONSTRAINT = "no_such"
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Stores]:
-    with stores(tmp_path) as made:
-        yield made
-
-
 def alter(own: Stores, change: str) -> None:
-    status, body = fetch(f"{own.clickhouse_url}/", data=f"ALTER TABLE lectr.requests {change}".encode(), method="POST")
-    assert status == 200, body
+    execute(own.clickhouse_url, f"ALTER TABLE lectr.requests {change}")
 
 
 def order(redis_url: str, *arguments: str, code: int = 0) -> str:
     """A command of the ingestor's; what it printed."""
-    environ = clean_environ(LECTR_REDIS_URL=redis_url)
-    command = python("ingestor", *arguments)
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = run_command("ingestor", *arguments, LECTR_REDIS_URL=redis_url)
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 

@@ -11,7 +11,7 @@ from ingestor.presence import stored_marks
 from ingestor.settings import clickhouse_address
 from shared.environment import SecretUrl
 from shared.stream import BootEnd
-from tests.parts import fetch, select
+from tests.parts import execute, select
 
 DATABASE = "gaps"
 GAPS = f"SELECT gateway_boot, first_seq, end_seq, events FROM {DATABASE}.event_gaps ORDER BY gateway_boot, first_seq"
@@ -30,8 +30,7 @@ class Rows:
         self.order(f"INSERT INTO {DATABASE}.requests (ts, org, gateway, gateway_boot, gateway_seq) VALUES {values}")
 
     def order(self, statement: str) -> None:
-        status, body = fetch(f"{self.url}/", data=statement.encode(), method="POST")
-        assert status == 200, body
+        execute(self.url, statement)
 
     def select(self, query: str) -> list[dict[str, Any]]:
         return select(self.url, query)

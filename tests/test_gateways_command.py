@@ -1,32 +1,18 @@
 """`python -m ingestor gateways` and `give-up`: a gateway whose host is lost holds up the freshness until then."""
 
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from shared.clock import unix_ms
 from shared.event import Event
-from tests.ingestor_process import Stores, event, serving, stores
-from tests.parts import ROOT, clean_environ, python, wait_until
+from tests.ingestor_process import Stores, event, serving
+from tests.parts import run_command, wait_until
 
 QUICK = {"LECTR_LEASE_MS": "1000", "LECTR_BATCH_MAX_AGE_MS": "50"}
 LOST, LIVING = 7, 8
 HOUR_MS = 3_600_000
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Stores]:
-    with stores(tmp_path) as made:
-        yield made
-
-
 def order(own: Stores, *arguments: str) -> tuple[int, str]:
     """A command of the ingestor's: exit code, and what it printed."""
-    environ = clean_environ(LECTR_REDIS_URL=own.redis_url)
-    command = python("ingestor", *arguments)
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = run_command("ingestor", *arguments, LECTR_REDIS_URL=own.redis_url)
     return done.returncode, done.stdout + done.stderr
 
 

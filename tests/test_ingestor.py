@@ -23,15 +23,15 @@ from ingestor.rows import COLUMNS
 from ingestor.settings import Settings, clickhouse_address, load_settings
 from shared.environment import KNOWN_NAMES, SecretUrl, SettingsFault, variable_of
 from shared.event import Event, Usage
-from tests.ingestor_process import TS_MS, Stores, event, metric, readiness, serving, some_events, stores
-from tests.parts import ROOT, Ingestor, clean_environ, fetch, python, running, wait_until
+from tests.ingestor_process import TS_MS, Stores, event, metric, readiness, serving, some_events, stores_in
+from tests.parts import Ingestor, execute, fetch, run_command, running, wait_until
 
 SOURCE = 2**63 - 25
 
 
 @pytest.fixture(scope="module")
-def shared_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
-    with stores(tmp_path_factory.mktemp("stores")) as made:
+def shared_stores(tmp_path_factory: pytest.TempPathFactory, clickhouse_url: str) -> Iterator[Stores]:
+    with stores_in(tmp_path_factory.mktemp("stores"), clickhouse_url) as made:
         yield made
 
 
@@ -282,9 +282,7 @@ def test_the_clickhouse_url_has_defaults_and_decodes() -> None:
 
 
 def ingestor_command(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    environ = clean_environ(**{"LECTR_OPS_LISTEN": "127.0.0.1:0", **settings})
-    command = python("ingestor", *arguments)
-    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    return run_command("ingestor", *arguments, **{"LECTR_OPS_LISTEN": "127.0.0.1:0", **settings})
 
 
 def test_print_settings_stars_secrets() -> None:
@@ -309,7 +307,7 @@ def test_a_bad_setting_ends_the_start() -> None:
 def test_tables_are_waited_for(shared_stores: Stores, tmp_path: Path, database: str) -> None:
     """The worker makes no tables: it says what to run, for a missing database and a missing table, and goes on then."""
     if database == "empty_one":
-        fetch(f"{shared_stores.clickhouse_url}/", data=b"CREATE DATABASE IF NOT EXISTS empty_one", method="POST")
+        execute(shared_stores.clickhouse_url, "CREATE DATABASE IF NOT EXISTS empty_one")
     url = f"{shared_stores.clickhouse_url}/{database}"
     part = Ingestor(tmp_path, shared_stores.redis_url, shared_stores.clickhouse_url, LECTR_CLICKHOUSE_URL=url)
     with running(part):

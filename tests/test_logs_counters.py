@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shared import counters
 from shared.request_totals import BOUNDS_S, RequestTotals
-from tests.parts import ROOT, Gateway, Ingestor, clean_environ, fetch, free_port, python, running
+from tests.parts import ROOT, Gateway, Ingestor, clean_environ, fetch, free_port, run_command, running
 
 PASSWORD = "hunter2-velvet"
 SCRIPT = """
@@ -281,13 +281,5 @@ def test_metrics_are_prometheus_text(tmp_path: Path, redis_url: str) -> None:
 
 def test_print_settings_needs_no_log() -> None:
     """--print-settings prints nothing but settings: its output can be piped."""
-    done = subprocess.run(
-        python("ingestor", "--print-settings"),
-        cwd=ROOT,
-        env=clean_environ(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_command("ingestor", "--print-settings")
     assert (done.returncode, done.stderr) == (0, "")

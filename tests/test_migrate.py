@@ -1,8 +1,6 @@
 """Migrations: order, repeatability, and every way in which files or records cannot be trusted."""
 
 import asyncio
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,22 +8,10 @@ import pytest
 from ingestor.faults import MigrationFault
 from ingestor.migrate import Outcome, migrate, to_apply
 from ingestor.migration_files import DIRECTORY, read_migrations, split_statements
-from ingestor.settings import ClickHouseAddress, clickhouse_address
-from shared.environment import SecretUrl
-from tests.parts import ROOT, clean_environ, free_port, python, running, select, start_clickhouse
+from tests.ingestor_process import address
+from tests.parts import free_port, run_command, select
 
 NOTHING = Outcome([], [])
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    part, url = start_clickhouse(tmp_path_factory.mktemp("clickhouse"))
-    with running(part):
-        yield url
-
-
-def address(url: str, database: str) -> ClickHouseAddress:
-    return clickhouse_address(SecretUrl(f"{url}/{database}"))
 
 
 def write(directory: Path, **files: str) -> Path:
@@ -108,72 +94,60 @@ def test_changed_and_unknown_records_are_refused(tmp_path: Path) -> None:
     assert to_apply(migrations, {m.name: m.sha256 for m in migrations} | {"0009_z.sql": "0" * 64}) == []
 
 
-async def test_migrating_twice_changes_nothing(engine: str) -> None:
+async def test_migrating_twice_changes_nothing(clickhouse_url: str) -> None:
     """The first run applies all, the second none, and both leave one record per file."""
-    place = address(engine, "twice")
+    place = address(clickhouse_url, "twice")
     names = [migration.name for migration in read_migrations()]
     assert await migrate(place) == Outcome(names, [])
     assert await migrate(place) == NOTHING
-    assert [row["name"] for row in select(engine, "SELECT name FROM twice.migrations ORDER BY name")] == names
+    assert [row["name"] for row in select(clickhouse_url, "SELECT name FROM twice.migrations ORDER BY name")] == names
 
 
-async def test_migrations_at_once_do_no_harm(engine: str) -> None:
+async def test_migrations_at_once_do_no_harm(clickhouse_url: str) -> None:
     """Several jobs that start together all succeed, and the tables are there."""
-    place = address(engine, "at_once")
+    place = address(clickhouse_url, "migrate_at_once")
     await asyncio.gather(*(migrate(place) for _ in range(4)))
     assert await migrate(place) == NOTHING
-    assert select(engine, "SELECT count() AS n FROM at_once.requests") == [{"n": 0}]
-    assert select(engine, "SELECT count() AS n FROM at_once.feature_cost_daily") == [{"n": 0}]
+    assert select(clickhouse_url, "SELECT count() AS n FROM migrate_at_once.requests") == [{"n": 0}]
+    assert select(clickhouse_url, "SELECT count() AS n FROM migrate_at_once.feature_cost_daily") == [{"n": 0}]
 
 
-async def test_a_failing_statement_is_named_and_can_be_cured(engine: str, tmp_path: Path) -> None:
+async def test_a_failing_statement_is_named_and_can_be_cured(clickhouse_url: str, tmp_path: Path) -> None:
     """The file and the statement are named, nothing is recorded, and the corrected file applies."""
-    place = address(engine, "failing")
+    place = address(clickhouse_url, "failing")
     good = "CREATE TABLE IF NOT EXISTS t (a UInt8) ENGINE = Memory;"
     write(tmp_path, **{"0001_a": f"{good}\nCREATE NONSENSE;"})
     with pytest.raises(MigrationFault, match=r"0001_a\.sql, statement 2: "):
         await migrate(place, tmp_path)
-    assert select(engine, "SELECT name FROM failing.migrations") == []
+    assert select(clickhouse_url, "SELECT name FROM failing.migrations") == []
     write(tmp_path, **{"0001_a": good})
     assert (await migrate(place, tmp_path)).applied == ["0001_a.sql"]
 
 
-async def test_an_edited_file_is_refused_by_the_database(engine: str, tmp_path: Path) -> None:
+async def test_an_edited_file_is_refused_by_the_database(clickhouse_url: str, tmp_path: Path) -> None:
     """The record in the database is compared with the file."""
-    place = address(engine, "edited")
+    place = address(clickhouse_url, "edited")
     await migrate(place, write(tmp_path, **{"0001_a": "SELECT 1"}))
     with pytest.raises(MigrationFault, match=r"0001_a\.sql: changed"):
         await migrate(place, write(tmp_path, **{"0001_a": "SELECT 2"}))
 
 
-async def test_every_column_is_documented(engine: str) -> None:
+async def test_every_column_is_documented(clickhouse_url: str) -> None:
     """Tables and views carry a comment on themselves and on each column, for people who browse them."""
-    await migrate(address(engine, "documented"))
+    await migrate(address(clickhouse_url, "documented"))
     where = "database = 'documented' AND comment = ''"
-    assert select(engine, f"SELECT name FROM system.tables WHERE {where}") == []
+    assert select(clickhouse_url, f"SELECT name FROM system.tables WHERE {where}") == []
     # What fills a rollup is nothing to read, and cannot carry comments on its columns.
     fillers = "SELECT name FROM system.tables WHERE database = 'documented' AND engine = 'MaterializedView'"
     there = f"{where} AND name != 'ingested_at' AND table NOT IN ({fillers})"
-    missing = select(engine, f"SELECT table, name FROM system.columns WHERE {there}")
+    missing = select(clickhouse_url, f"SELECT table, name FROM system.columns WHERE {there}")
     assert missing == []
 
 
-def run_migrate(**settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        python("ingestor", "migrate"),
-        cwd=ROOT,
-        env=clean_environ(**settings),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def test_the_command_says_what_it_did(engine: str) -> None:
+def test_the_command_says_what_it_did(clickhouse_url: str) -> None:
     """`python -m ingestor migrate` names what it applied, and next time that there was nothing to do."""
-    settings = {"LECTR_CLICKHOUSE_URL": f"{engine}/by_command"}
-    first, second = run_migrate(**settings), run_migrate(**settings)
+    url = f"{clickhouse_url}/migrate_by_command"
+    first, second = (run_command("ingestor", "migrate", LECTR_CLICKHOUSE_URL=url) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "0001_requests.sql" in first.stdout
     assert "nothing to apply" in second.stdout
@@ -181,7 +155,8 @@ def test_the_command_says_what_it_did(engine: str) -> None:
 
 def test_the_command_fails_clearly_without_clickhouse() -> None:
     """Exit code 2 and one line that names the setting's address, without the password."""
-    done = run_migrate(LECTR_CLICKHOUSE_URL=f"http://user:hidden-word@127.0.0.1:{free_port()}/lectr")
+    url = f"http://user:hidden-word@127.0.0.1:{free_port()}/lectr"
+    done = run_command("ingestor", "migrate", LECTR_CLICKHOUSE_URL=url)
     assert done.returncode == 2
     assert "LECTR_CLICKHOUSE_URL=http://***@127.0.0.1" in done.stderr
     assert "start ClickHouse there, or correct the address" in done.stderr

@@ -1,27 +1,18 @@
 """What is missing and up to when everything is stored: found out within seconds, and said in a metric and in SQL."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
 from ingestor.marks import Marks
 from ingestor.progress import Census, Seen
 from shared.stream import BootEnd, encode_boot_end, encode_event, encode_frame
-from tests.ingestor_process import TS_MS, Stores, event, metric, serving, stores
+from tests.ingestor_process import TS_MS, Stores, event, metric, serving
 from tests.parts import wait_until
 
 QUICK = {"LECTR_LEASE_MS": "1000", "LECTR_BATCH_MAX_AGE_MS": "50"}
 GAP_DEADLINE_S = 60.0
 NOTHING = Census(marks={}, accepted={}, seen={}, fresh={}, ended={}, waiting_frames=0, first_frame_ms=0)
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Stores]:
-    with stores(tmp_path) as made:
-        yield made
 
 
 def test_an_event_taken_out_of_a_frame_is_a_gap(own: Stores) -> None:

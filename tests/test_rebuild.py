@@ -17,7 +17,7 @@ from shared.environment import SecretUrl
 from shared.redis_client import close_redis
 from shared.stream import ROLLUP_REBUILD, Partition
 from tests.ingestor_process import Pusher
-from tests.parts import fetch, migrate, running, select, start_clickhouse, start_redis, wait_until
+from tests.parts import execute, migrate, running, select, start_clickhouse, start_redis, wait_until
 from tests.redis_servers import start_cluster, start_sentinels
 
 HOUR = "2026-03-01 10:00:00"
@@ -108,7 +108,7 @@ async def test_nothing_is_changed_while_a_batch_is_in_doubt(tmp_path: Path, monk
         pusher = Pusher(redis_url, 5)
         await asyncio.to_thread(migrate, clickhouse_url)
         for statement in (ROW, EXTRA):
-            assert fetch(f"{clickhouse_url}/", data=statement.encode(), method="POST")[0] == 200
+            execute(clickhouse_url, statement)
         settings = Settings(redis_url=SecretUrl(redis_url), clickhouse_url=SecretUrl(f"{clickhouse_url}/lectr"))
         pusher.client.set(pusher.partition.pending, "a batch")
         with pytest.raises(RebuildRefused, match=r"^partition 5: a batch is in doubt.* an ingestor must be running"):

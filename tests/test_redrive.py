@@ -1,13 +1,12 @@
 """`python -m ingestor redrive`: what was asked for and could not be put back is named, and the exit code tells it."""
 
-import subprocess
 from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
 
 from tests.ingestor_process import Pusher
-from tests.parts import ROOT, clean_environ, python, running, start_redis
+from tests.parts import run_command
 
 
 class Letters:
@@ -24,22 +23,13 @@ class Letters:
 
     def redrive(self, *arguments: str) -> tuple[int, str, str]:
         """Exit code, what was printed, and what was printed about faults."""
-        environ = clean_environ(LECTR_REDIS_URL=self.url)
-        command = python("ingestor", "redrive", *arguments)
-        done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        done = run_command("ingestor", "redrive", *arguments, LECTR_REDIS_URL=self.url)
         return done.returncode, done.stdout, done.stderr
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    part, url = start_redis(tmp_path_factory.mktemp("redis"))
-    with running(part):
-        yield url
-
-
 @pytest.fixture
-def letters(server: str) -> Iterator[Letters]:
-    made = Letters(server)
+def letters(redis_url: str) -> Iterator[Letters]:
+    made = Letters(redis_url)
     made.pusher.client.flushall()
     yield made
     made.pusher.client.close()
@@ -99,7 +89,5 @@ def test_an_id_with_another_reason_is_named(letters: Letters) -> None:
 def test_several_partitions_are_searched(letters: Letters) -> None:
     """An id counts as there if any partition has it."""
     there = letters.bury("refused")
-    environ = clean_environ(LECTR_REDIS_URL=letters.url, LECTR_STREAM_PARTITIONS="3")
-    command = python("ingestor", "redrive", there)
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = run_command("ingestor", "redrive", there, LECTR_REDIS_URL=letters.url, LECTR_STREAM_PARTITIONS="3")
     assert (done.returncode, done.stdout) == (0, "put back: 1\n")

@@ -1,8 +1,6 @@
 """What a database has lost is made again by `migrate`, as a new database has it, whatever else is there."""
 
 import asyncio
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +8,8 @@ import pytest
 from ingestor.faults import MigrationFault
 from ingestor.migrate import Outcome, migrate
 from ingestor.repair import lost_in, make_again
-from ingestor.settings import ClickHouseAddress, clickhouse_address
-from shared.environment import SecretUrl
-from tests.parts import ROOT, clean_environ, fetch, python, running, select, start_clickhouse
+from tests.ingestor_process import address
+from tests.parts import execute, run_command, select
 
 OLD, NEW = "CREATE OR REPLACE VIEW v AS SELECT 1", "CREATE OR REPLACE VIEW v AS SELECT 2"
 TABLE = "CREATE TABLE IF NOT EXISTS t (a UInt8)\nENGINE = MergeTree ORDER BY a"
@@ -20,22 +17,6 @@ OTHER = "CREATE TABLE IF NOT EXISTS u (a UInt8)\nENGINE = MergeTree ORDER BY a"
 COLUMN = "ALTER TABLE t ADD COLUMN IF NOT EXISTS b UInt8"
 FEEDER = "CREATE MATERIALIZED VIEW IF NOT EXISTS t_to_u TO u AS SELECT a FROM t"
 ROW = "INSERT INTO {}.requests (ts, org) VALUES (now(), 'a')"
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    part, url = start_clickhouse(tmp_path_factory.mktemp("clickhouse"))
-    with running(part):
-        yield url
-
-
-def address(url: str, database: str) -> ClickHouseAddress:
-    return clickhouse_address(SecretUrl(f"{url}/{database}"))
-
-
-def order(url: str, statement: str) -> None:
-    status, body = fetch(f"{url}/", data=statement.encode(), method="POST")
-    assert status == 200, body
 
 
 def forms(url: str, database: str) -> dict[str, str]:
@@ -69,90 +50,88 @@ def test_a_view_that_is_fed_by_nothing_is_lost() -> None:
     assert lost_in(statements, {"u": unfed, "t_to_u": unfed}) == {"t", "t_to_u"}
 
 
-async def test_every_object_is_made_again(engine: str) -> None:
+async def test_every_object_is_made_again(clickhouse_url: str) -> None:
     """Dropped one by one, each table and view is back after the next migration, as a new database has it."""
-    place = address(engine, "dropped")
+    place = address(clickhouse_url, "dropped")
     await migrate(place)
-    whole = forms(engine, "dropped")
+    whole = forms(clickhouse_url, "dropped")
     assert "requests_to_hourly" in whole
     for name in sorted(whole.keys() - {"migrations"}):
-        order(engine, f"DROP TABLE dropped.{name} SYNC")
+        execute(clickhouse_url, f"DROP TABLE dropped.{name} SYNC")
         outcome = await migrate(place)
         assert outcome.applied == []
         assert name in {lost for names in again(outcome).values() for lost in names}
-        assert forms(engine, "dropped") == whole, name
+        assert forms(clickhouse_url, "dropped") == whole, name
         assert await migrate(place) == Outcome([], [])
 
 
-async def test_migrations_at_once_make_again_what_is_lost(engine: str) -> None:
+async def test_migrations_at_once_make_again_what_is_lost(clickhouse_url: str) -> None:
     """Several jobs that find the same objects gone all succeed, and the database is whole."""
-    place = address(engine, "at_once")
+    place = address(clickhouse_url, "repair_at_once")
     await migrate(place)
-    whole = forms(engine, "at_once")
+    whole = forms(clickhouse_url, "repair_at_once")
     for name in ("requests", "requests_hourly", "event_gaps"):
-        order(engine, f"DROP TABLE at_once.{name} SYNC")
+        execute(clickhouse_url, f"DROP TABLE repair_at_once.{name} SYNC")
     await asyncio.gather(*(migrate(place) for _ in range(4)))
-    assert forms(engine, "at_once") == whole
+    assert forms(clickhouse_url, "repair_at_once") == whole
 
 
-async def test_the_rollup_is_fed_by_the_table_that_is_made_again(engine: str) -> None:
+async def test_the_rollup_is_fed_by_the_table_that_is_made_again(clickhouse_url: str) -> None:
     """The rollup's view goes with a table that is renamed; the new table of that name gets one of its own."""
-    place = address(engine, "renamed")
+    place = address(clickhouse_url, "renamed")
     await migrate(place)
-    order(engine, "RENAME TABLE renamed.requests TO renamed.requests_kept")
+    execute(clickhouse_url, "RENAME TABLE renamed.requests TO renamed.requests_kept")
     assert again(await migrate(place)) == {
         "0001_requests.sql": ["requests"],
         "0004_rollup.sql": ["requests_to_hourly"],
     }
-    order(engine, ROW.format("renamed"))
-    assert select(engine, "SELECT sum(requests) AS n FROM renamed.usage_hourly") == [{"n": 1}]
+    execute(clickhouse_url, ROW.format("renamed"))
+    assert select(clickhouse_url, "SELECT sum(requests) AS n FROM renamed.usage_hourly") == [{"n": 1}]
 
 
-async def test_a_rollup_that_is_made_again_is_filled(engine: str) -> None:
+async def test_a_rollup_that_is_made_again_is_filled(clickhouse_url: str) -> None:
     """The view that stayed fills the new table of the old name."""
-    place = address(engine, "refilled")
+    place = address(clickhouse_url, "refilled")
     await migrate(place)
-    order(engine, "DROP TABLE refilled.requests_hourly SYNC")
+    execute(clickhouse_url, "DROP TABLE refilled.requests_hourly SYNC")
     assert again(await migrate(place)) == {"0004_rollup.sql": ["requests_hourly"]}
-    order(engine, ROW.format("refilled"))
-    assert select(engine, "SELECT sum(requests) AS n FROM refilled.usage_hourly") == [{"n": 1}]
+    execute(clickhouse_url, ROW.format("refilled"))
+    assert select(clickhouse_url, "SELECT sum(requests) AS n FROM refilled.usage_hourly") == [{"n": 1}]
 
 
-async def test_what_a_newer_release_may_have_changed_is_left_to_it(engine: str, tmp_path: Path) -> None:
+async def test_what_a_newer_release_may_have_changed_is_left_to_it(clickhouse_url: str, tmp_path: Path) -> None:
     """An older release would make a lost object in a form that the newer one has left behind."""
-    place = address(engine, "newer")
+    place = address(clickhouse_url, "newer")
     for name, text in (("0001_a", OLD), ("0002_b", NEW)):
         (tmp_path / f"{name}.sql").write_text(f"{text};", encoding="ascii")
     await migrate(place, tmp_path)
     (tmp_path / "0002_b.sql").unlink()
     assert await migrate(place, tmp_path) == Outcome([], [])
-    order(engine, "DROP TABLE newer.v SYNC")
+    execute(clickhouse_url, "DROP TABLE newer.v SYNC")
     with pytest.raises(MigrationFault, match=r"^v: gone .* 0002_b\.sql, which a newer release applied; run: "):
         await migrate(place, tmp_path)
 
 
-def test_the_command_names_what_it_made_again(engine: str) -> None:
+def test_the_command_names_what_it_made_again(clickhouse_url: str) -> None:
     """The file, the object, and what is to be done about the rows that it lacks."""
-    environ = clean_environ(LECTR_CLICKHOUSE_URL=f"{engine}/by_command")
 
     def said() -> list[str]:
-        command = python("ingestor", "migrate")
-        done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        done = run_command("ingestor", "migrate", LECTR_CLICKHOUSE_URL=f"{clickhouse_url}/repair_by_command")
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
     said()
-    order(engine, "DROP TABLE by_command.requests_to_hourly SYNC")
+    execute(clickhouse_url, "DROP TABLE repair_by_command.requests_to_hourly SYNC")
     rebuild = "requests_hourly may lack rows that were stored before; run: python -m ingestor rollup --rebuild"
     assert said() == ["made again: 0004_rollup.sql (requests_to_hourly)", rebuild]
-    order(engine, "DROP TABLE by_command.requests SYNC")
+    execute(clickhouse_url, "DROP TABLE repair_by_command.requests SYNC")
     first, second, third = said()
     assert (first, second) == (
         "made again: 0001_requests.sql (requests)",
         "made again: 0004_rollup.sql (requests_to_hourly)",
     )
     assert third.startswith("requests is empty now")
-    order(engine, "DROP TABLE by_command.gateway_boots SYNC")
+    execute(clickhouse_url, "DROP TABLE repair_by_command.gateway_boots SYNC")
     first, second = said()
     assert first.startswith("made again: ")
     assert second.startswith("gateway_boots is empty now: the ends of gateways' runs before are forgotten")

@@ -1,7 +1,5 @@
 """`python -m ingestor rollup`: what it compares, what it makes anew, and what a scheduler learns from its exit code."""
 
-import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,18 +8,8 @@ import pytest
 import redis
 
 from shared.stream import ROLLUP_REBUILD
-from tests.parts import (
-    ROOT,
-    clean_environ,
-    fetch,
-    free_port,
-    migrate,
-    python,
-    running,
-    select,
-    start_clickhouse,
-    start_redis,
-)
+from tests.ingestor_process import new_database
+from tests.parts import execute, free_port, migrate, run_command, select
 
 HOUR = "2026-03-01 10:00:00"
 LATER = "2026-03-01 12:00:00"
@@ -39,39 +27,22 @@ class Rollup:
     redis_url: str
 
     def order(self, statement: str) -> None:
-        status, body = fetch(f"{self.url}/", data=statement.encode(), method="POST")
-        assert status == 200, body
+        execute(self.url, statement)
 
     def command(self, *options: str) -> tuple[int, str]:
         """Exit code and everything that the ingestor's command said."""
-        environ = clean_environ(LECTR_CLICKHOUSE_URL=f"{self.url}/lectr", LECTR_REDIS_URL=self.redis_url)
-        command = python("ingestor", "rollup", *options)
-        done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        urls = {"LECTR_CLICKHOUSE_URL": f"{self.url}/lectr", "LECTR_REDIS_URL": self.redis_url}
+        done = run_command("ingestor", "rollup", *options, **urls)
         return done.returncode, done.stdout + done.stderr
 
     def figures(self) -> list[dict[str, object]]:
         return select(self.url, FIGURES.format("lectr.usage_hourly"))
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    part, url = start_clickhouse(tmp_path_factory.mktemp("clickhouse"))
-    with running(part):
-        yield url
-
-
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    part, url = start_redis(tmp_path_factory.mktemp("redis"))
-    with running(part):
-        yield url
-
-
 @pytest.fixture
-def rollup(engine: str, redis_url: str) -> Rollup:
-    made = Rollup(engine, redis_url)
-    made.order("DROP DATABASE IF EXISTS lectr SYNC")
-    migrate(engine)
+def rollup(clickhouse_url: str, redis_url: str) -> Rollup:
+    made = Rollup(clickhouse_url, redis_url)
+    new_database(clickhouse_url)
     made.order(f"INSERT INTO lectr.requests ({COLUMNS}) VALUES {ROWS}")
     assert made.command() == (0, "no hour differs\n")
     return made

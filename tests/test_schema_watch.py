@@ -1,10 +1,8 @@
 """A table, view or column that is gone: said with its name and the cure at the start and at work, until it is back."""
 
 import asyncio
-import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -19,8 +17,8 @@ from ingestor.probes import Health, serve_probes
 from ingestor.settings import clickhouse_address
 from shared import counters
 from shared.environment import SecretUrl
-from tests.ingestor_process import Stores, metric, readiness, serving, some_events, stores
-from tests.parts import ROOT, clean_environ, fetch, free_port, python, running, wait_until
+from tests.ingestor_process import Stores, metric, readiness, serving, some_events
+from tests.parts import execute, fetch, free_port, run_command, running, wait_until
 
 QUICK = {"LECTR_LEASE_MS": "1000", "LECTR_BATCH_MAX_AGE_MS": "50"}
 ROLLUP = "requests_to_hourly"
@@ -28,21 +26,10 @@ NEEDED = ["requests", "requests_hourly", ROLLUP, "gateway_boots", "ingestion_pro
 DEADLINE_S = 20.0
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Stores]:
-    with stores(tmp_path) as made:
-        yield made
-
-
-def order(url: str, statement: str) -> None:
-    status, body = fetch(f"{url}/", data=statement.encode(), method="POST")
-    assert status == 200, body
-
-
-def command(own: Stores, *arguments: str) -> str:
-    environ = clean_environ(LECTR_CLICKHOUSE_URL=f"{own.clickhouse_url}/lectr", LECTR_REDIS_URL=own.redis_url)
-    line = python("ingestor", *arguments)
-    done = subprocess.run(line, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+def ordered(own: Stores, *arguments: str) -> str:
+    """What a command of the ingestor's printed."""
+    urls = {"LECTR_CLICKHOUSE_URL": f"{own.clickhouse_url}/lectr", "LECTR_REDIS_URL": own.redis_url}
+    done = run_command("ingestor", *arguments, **urls)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -89,7 +76,7 @@ async def test_what_is_gone_is_said_until_it_is_back(clickhouse_url: str, monkey
         for name in NEEDED:
             await until(lambda: ready(probes) == (200, ""))
             before = counters.schema_faults._value.get()
-            await asyncio.to_thread(order, clickhouse_url, f"DROP TABLE watched.{name} SYNC")
+            await asyncio.to_thread(execute, clickhouse_url, f"DROP TABLE watched.{name} SYNC")
             status, said = await until(lambda: (seen := ready(probes))[1] and seen)
             assert status == 503
             assert said.startswith(f"LECTR_CLICKHOUSE_URL={clickhouse_url}")
@@ -112,7 +99,7 @@ async def test_a_changed_column_is_said_until_it_is_back(clickhouse_url: str, mo
             ("ingestion_progress", "MODIFY COLUMN missing String", "MODIFY COLUMN missing UInt64"),
         ):
             await until(lambda: ready(probes) == (200, ""))
-            await asyncio.to_thread(order, clickhouse_url, f"ALTER TABLE columns.{table} {change}")
+            await asyncio.to_thread(execute, clickhouse_url, f"ALTER TABLE columns.{table} {change}")
             status, said = await until(lambda: (seen := ready(probes))[1] and seen)
             assert status == 503
             assert f": {table}" in said
@@ -120,7 +107,7 @@ async def test_a_changed_column_is_said_until_it_is_back(clickhouse_url: str, mo
             assert "python -m ingestor migrate" not in said
             if "RENAME" not in change:
                 assert said.endswith(f"ALTER TABLE columns.{table} {cure}")
-            await asyncio.to_thread(order, clickhouse_url, f"ALTER TABLE columns.{table} {cure}")
+            await asyncio.to_thread(execute, clickhouse_url, f"ALTER TABLE columns.{table} {cure}")
         await until(lambda: ready(probes) == (200, ""))
 
 
@@ -133,7 +120,7 @@ async def test_a_view_of_a_former_table_is_gone(clickhouse_url: str, monkeypatch
             "RENAME TABLE replaced.requests TO replaced.former",
             "CREATE TABLE replaced.requests AS replaced.former",
         ):
-            await asyncio.to_thread(order, clickhouse_url, statement)
+            await asyncio.to_thread(execute, clickhouse_url, statement)
         await until(lambda: f"no materialized view {ROLLUP} of requests" in ready(probes)[1])
 
 
@@ -160,13 +147,13 @@ def test_rows_go_on_while_the_rollups_view_is_gone(own: Stores) -> None:
     with serving(own.ingestor(**QUICK)) as part:
         own.pusher.push(7, some_events(100))
         wait_until(lambda: own.figures() == (100, 100))
-        order(own.clickhouse_url, f"DROP TABLE lectr.{ROLLUP} SYNC")
+        execute(own.clickhouse_url, f"DROP TABLE lectr.{ROLLUP} SYNC")
         own.pusher.push(7, some_events(100, first_seq=100))
         wait_until(lambda: own.figures() == (200, 200))
         own.wait_drained()
         assert own.select(sums) == [{"n": 100}]
-        assert f"made again: 0004_rollup.sql ({ROLLUP})" in command(own, "migrate")
-        command(own, "rollup", "--rebuild")
+        assert f"made again: 0004_rollup.sql ({ROLLUP})" in ordered(own, "migrate")
+        ordered(own, "rollup", "--rebuild")
         own.pusher.push(7, some_events(100, first_seq=200))
         wait_until(lambda: own.figures() == (300, 300))
         own.wait_drained()
@@ -177,7 +164,7 @@ def test_rows_go_on_while_the_rollups_view_is_gone(own: Stores) -> None:
 @pytest.mark.parametrize("gone", [ROLLUP, "ingestion_progress"])
 def test_the_start_waits_for_what_is_gone(own: Stores, gone: str) -> None:
     """As for missing tables: it names the object and the command, is not ready, and starts when it is back."""
-    order(own.clickhouse_url, f"DROP TABLE lectr.{gone} SYNC")
+    execute(own.clickhouse_url, f"DROP TABLE lectr.{gone} SYNC")
     ops = f"127.0.0.1:{free_port()}"
     part = own.ingestor(LECTR_OPS_LISTEN=ops, **QUICK)
     with running(part):
@@ -186,7 +173,7 @@ def test_the_start_waits_for_what_is_gone(own: Stores, gone: str) -> None:
         status, body = fetch(f"http://{ops}/readyz")
         assert (status, gone in body.decode()) == (503, True)
         assert "working, ops listening" not in part.output
-        command(own, "migrate")
+        ordered(own, "migrate")
         part.wait()
         wait_until(lambda: readiness(part)[0] == 200)
 
@@ -197,10 +184,10 @@ def test_a_table_that_was_renamed_is_waited_for(own: Stores) -> None:
         own.pusher.push(7, some_events(100))
         wait_until(lambda: own.figures() == (100, 100))
         own.wait_drained()
-        order(own.clickhouse_url, "RENAME TABLE lectr.requests TO lectr.former")
+        execute(own.clickhouse_url, "RENAME TABLE lectr.requests TO lectr.former")
         own.pusher.push(7, some_events(100, first_seq=100))
         wait_until(lambda: "run: python -m ingestor migrate" in readiness(part)[1]["faults"].get("partition 0", ""))
-        command(own, "migrate")
+        ordered(own, "migrate")
         wait_until(lambda: own.figures() == (100, 100))
         own.wait_drained()
         assert own.select("SELECT sum(requests) AS n FROM lectr.usage_hourly") == [{"n": 200}]

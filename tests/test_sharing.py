@@ -1,24 +1,13 @@
 """Several ingestors: each takes its share of the partitions, and what one leaves the others take."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from ingestor.members import Members
 from ingestor.redis_link import open_redis
 from shared.environment import SecretUrl
-from tests.ingestor_process import Pusher, Stores, readiness, serving, some_events, stores
+from tests.ingestor_process import Pusher, Stores, readiness, serving, some_events
 from tests.parts import Ingestor, running, wait_until
 
 PARTITIONS = 8
 SHARED = {"LECTR_STREAM_PARTITIONS": str(PARTITIONS), "LECTR_LEASE_MS": "1000", "LECTR_BATCH_MAX_AGE_MS": "50"}
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Stores]:
-    with stores(tmp_path) as made:
-        yield made
 
 
 def owned(part: Ingestor) -> int:

@@ -1,15 +1,11 @@
 """Gateways that Redis forgot, or remembers although they ended: who holds up `data_freshness`, and for how long."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from shared.clock import unix_ms
 from shared.event import Event
 from shared.stream import BootEnd, Partition, encode_boot_end
-from tests.ingestor_process import Stores, event, metric, serving, stores
+from tests.ingestor_process import Stores, event, metric, serving
 from tests.parts import wait_until
 from tests.test_gateways_command import order
 
@@ -19,12 +15,6 @@ MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DEADLINE_S = 60.0
 REPORT = "SELECT toUnixTimestamp64Milli(complete_up_to) AS ms FROM lectr.ingestion_progress FINAL WHERE partition = 0"
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Stores]:
-    with stores(tmp_path) as made:
-        yield made
 
 
 def requests(count: int, ts_ms: int) -> list[Event]:

@@ -20,7 +20,7 @@ from tests.bench.gateway_events import GatewayFigures, measure_gateway
 from tests.bench.ingest_events import traffic
 from tests.bench.processes import cpu_ns
 from tests.bench.progress import clear, say
-from tests.ingestor_process import Pusher, Stores, readiness, serving, stores
+from tests.ingestor_process import OwnStores, Pusher, readiness, serving, stores
 from tests.parts import Ingestor, wait_until
 
 FRAME_EVENTS: Final = 500
@@ -72,7 +72,7 @@ def main() -> None:
     _show(found)
 
 
-def _measure(made: Stores, args: argparse.Namespace, run: str) -> Figures:
+def _measure(made: OwnStores, args: argparse.Namespace, run: str) -> Figures:
     made.pusher.client.set(made.pusher.partition.lease, _HOLDER, px=_HOLD_MS)
     before_bytes = _memory(made)
     sent = 0
@@ -120,7 +120,7 @@ def _fill(pusher: Pusher, events: int, frame_events: int) -> Iterator[int]:
             yield len(part)
 
 
-def _watch(made: Stores, events: int, frame_events: int, run: str) -> None:
+def _watch(made: OwnStores, events: int, frame_events: int, run: str) -> None:
     def look() -> bool:
         waiting = made.pusher.waiting() * frame_events
         say(f"{run}: about {max(events - waiting, 0):,} of {events:,} events stored")
@@ -129,22 +129,22 @@ def _watch(made: Stores, events: int, frame_events: int, run: str) -> None:
     wait_until(look, deadline_s=_DEADLINE_S, every_s=_LOOK_EVERY_S)
 
 
-def _cpu(made: Stores, ingestor: Ingestor) -> dict[str, int]:
+def _cpu(made: OwnStores, ingestor: Ingestor) -> dict[str, int]:
     parts = {"ingestor": ingestor, "engine": made.clickhouse, "redis": made.redis}
     return {name: cpu_ns(part.process.pid) for name, part in parts.items()}
 
 
-def _memory(made: Stores) -> int:
+def _memory(made: OwnStores) -> int:
     info: Any = made.pusher.client.info("memory")
     return int(info["used_memory"])
 
 
-def _rewriting(made: Stores) -> bool:
+def _rewriting(made: OwnStores) -> bool:
     info: Any = made.pusher.client.info("persistence")
     return bool(info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"])
 
 
-def _merging(made: Stores) -> int:
+def _merging(made: OwnStores) -> int:
     return int(made.select("SELECT count() AS n FROM system.merges")[0]["n"])
 
 

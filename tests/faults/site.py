@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.stream import Partition
-from tests.ingestor_process import Pusher, Stores
+from tests.ingestor_process import OwnStores, Pusher
 from tests.mock_process import MockProcess, mock_process
 from tests.parts import (
     ROOT,
@@ -181,7 +181,7 @@ class IngestorPlace:
 
 
 @dataclass
-class Installation(Stores):
+class Installation(OwnStores):
     """Everything, on this test's own stores."""
 
     mock: MockProcess
@@ -265,7 +265,7 @@ def installation(
         clickhouse_part, clickhouse_url = start_clickhouse(directory / "clickhouse", steady_port())
         pusher = Pusher(redis_url)
         site = Installation(
-            directory, redis_part, redis_url, clickhouse_part, clickhouse_url, pusher, mock, "", partitions
+            directory, redis_part, redis_url, clickhouse_url, pusher, clickhouse_part, mock, "", partitions
         )
         try:
             migrate(clickhouse_url)

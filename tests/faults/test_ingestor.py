@@ -14,15 +14,15 @@ from ingestor.pricing import Pricer
 from shared.event import Event
 from shared.stream import encode_event, encode_frame
 from tests.ingestor_crash import STEPS
-from tests.ingestor_process import Stores, event, metric, readiness, serving, some_events, stores
+from tests.ingestor_process import OwnStores, event, metric, readiness, serving, some_events, stores
 from tests.parts import Ingestor, fetch, free_port, running, wait_until
 
 QUICK = {"LECTR_LEASE_MS": "1000", "LECTR_BATCH_MAX_AGE_MS": "50"}
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Stores]:
-    """Stores that a test may break."""
+def own(tmp_path: Path) -> Iterator[OwnStores]:
+    """OwnStores that a test may break."""
     with stores(tmp_path) as made:
         yield made
 
@@ -32,7 +32,7 @@ def total(events: list[Event]) -> Decimal:
     return sum((cost for item in events if (cost := pricer.price(item).dollars) is not None), Decimal(0))
 
 
-def check_exact(own: Stores, events: list[Event]) -> None:
+def check_exact(own: OwnStores, events: list[Event]) -> None:
     """Every event once, and the money to the last digit."""
     assert own.figures() == (len(events), len(events))
     row = own.select("SELECT toString(sum(cost)) AS cost FROM lectr.requests")[0]
@@ -46,7 +46,7 @@ def faults_of(part: Ingestor) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_at_a_step_and_taken_over(own: Stores, step: str) -> None:
+def test_killed_at_a_step_and_taken_over(own: OwnStores, step: str) -> None:
     """SIGKILL before, between and after each step of a batch; the next owner finishes it exactly."""
     events = some_events(2_000)
     own.pusher.push(7, events)
@@ -63,7 +63,7 @@ def test_killed_at_a_step_and_taken_over(own: Stores, step: str) -> None:
     assert own.pusher.client.exists(own.pusher.partition.pending, own.pusher.partition.lease) == 0
 
 
-def test_killed_at_random_while_events_arrive(own: Stores) -> None:
+def test_killed_at_random_while_events_arrive(own: OwnStores) -> None:
     """Ingestors and ClickHouse die at random moments under load; every event is stored once."""
     dice = random.Random(20261123)
     sent: list[Event] = []
@@ -96,7 +96,7 @@ def test_killed_at_random_while_events_arrive(own: Stores) -> None:
     check_exact(own, sent)
 
 
-def test_poison_is_kept_apart_and_the_rest_is_stored(own: Stores) -> None:
+def test_poison_is_kept_apart_and_the_rest_is_stored(own: OwnStores) -> None:
     """Unreadable entries go to the dead-letter stream with their reason; their neighbours are stored."""
     client, stream = own.pusher.client, own.pusher.partition.stream
     own.pusher.push(7, [event(0), event(1)])
@@ -118,7 +118,7 @@ def test_poison_is_kept_apart_and_the_rest_is_stored(own: Stores) -> None:
     )
 
 
-def test_a_refused_event_is_found_and_kept_while_others_are_stored(own: Stores) -> None:
+def test_a_refused_event_is_found_and_kept_while_others_are_stored(own: OwnStores) -> None:
     """ClickHouse refuses one frame's content: the batch is cut down to that frame, a dead letter."""
     statement = b"ALTER TABLE lectr.requests ADD CONSTRAINT no_such CHECK model_requested != 'refuse me'"
     assert fetch(f"{own.clickhouse_url}/", data=statement, method="POST")[0] == 200
@@ -134,7 +134,7 @@ def test_a_refused_event_is_found_and_kept_while_others_are_stored(own: Stores) 
     assert own.pusher.marks() == {7: "1000"}
 
 
-def test_clickhouse_down_then_up(own: Stores) -> None:
+def test_clickhouse_down_then_up(own: OwnStores) -> None:
     """Without ClickHouse events wait in Redis, /readyz says why; with it they are stored once."""
     events = some_events(1_000)
     with serving(own.ingestor(**QUICK)) as part:
@@ -152,7 +152,7 @@ def test_clickhouse_down_then_up(own: Stores) -> None:
     check_exact(own, events)
 
 
-def test_redis_down_then_up(own: Stores) -> None:
+def test_redis_down_then_up(own: OwnStores) -> None:
     """Redis dies by SIGKILL and comes back with its append-only file: nothing lost, nothing twice."""
     early, late = some_events(1_000), some_events(1_000, first_seq=1_000)
     with serving(own.ingestor(**QUICK)) as part:
@@ -167,7 +167,7 @@ def test_redis_down_then_up(own: Stores) -> None:
     check_exact(own, early + late)
 
 
-def test_both_down_at_the_start(own: Stores) -> None:
+def test_both_down_at_the_start(own: OwnStores) -> None:
     """An ingestor that starts before its stores waits for them."""
     own.clickhouse.kill()
     own.redis.kill()
@@ -186,7 +186,7 @@ def test_both_down_at_the_start(own: Stores) -> None:
 
 
 @pytest.mark.parametrize("after_ms", [0, 50, 100, 200, 250, 300])
-def test_sigterm_at_any_moment(own: Stores, after_ms: int) -> None:
+def test_sigterm_at_any_moment(own: OwnStores, after_ms: int) -> None:
     """SIGTERM soon ends an idle ingestor and gives its lease back, also when it meets a renewal of the lease."""
     part = own.ingestor(**QUICK)
     part.line_with("partition owned")
@@ -195,7 +195,7 @@ def test_sigterm_at_any_moment(own: Stores, after_ms: int) -> None:
     assert own.pusher.client.exists(own.pusher.partition.lease) == 0
 
 
-def test_sigterm_under_load(own: Stores) -> None:
+def test_sigterm_under_load(own: OwnStores) -> None:
     """SIGTERM finishes the running batch, gives the lease back and exits 0; the next ingestor goes on at once."""
     events = some_events(20_000)
     own.pusher.push(7, events)
@@ -210,7 +210,7 @@ def test_sigterm_under_load(own: Stores) -> None:
     check_exact(own, events)
 
 
-def test_sigterm_without_clickhouse(own: Stores) -> None:
+def test_sigterm_without_clickhouse(own: OwnStores) -> None:
     """A stop does not wait for a database that is away; the recorded batch stays for the next owner."""
     with serving(own.ingestor("first", **QUICK)) as part:
         # Of a source that it does not know it would ask ClickHouse before it makes a batch.
@@ -227,7 +227,7 @@ def test_sigterm_without_clickhouse(own: Stores) -> None:
     assert own.figures() == (2, 2)
 
 
-def test_sigterm_while_redis_is_silent(own: Stores) -> None:
+def test_sigterm_while_redis_is_silent(own: OwnStores) -> None:
     """A stop does not wait for a Redis that takes every question and answers none; a second signal ends it at once."""
     patient = own.ingestor("first", **QUICK, LECTR_STREAM_PARTITIONS="4", LECTR_DRAIN_TIMEOUT_S="6").wait()
     hasty = own.ingestor("second", **QUICK, LECTR_DRAIN_TIMEOUT_S="60").wait()
@@ -246,7 +246,7 @@ def test_sigterm_while_redis_is_silent(own: Stores) -> None:
             own.redis.process.send_signal(signal.SIGCONT)
 
 
-def test_two_ingestors_share_nothing(own: Stores) -> None:
+def test_two_ingestors_share_nothing(own: OwnStores) -> None:
     """One owns the partition, the other stands by and takes over when the owner is killed."""
     first = own.ingestor("first", **QUICK).wait()
     wait_until(lambda: readiness(first)[1]["partitions"] == {"0": "owner"})
@@ -263,7 +263,7 @@ def test_two_ingestors_share_nothing(own: Stores) -> None:
     check_exact(own, early + late)
 
 
-def test_a_paused_owner_does_no_harm(own: Stores) -> None:
+def test_a_paused_owner_does_no_harm(own: OwnStores) -> None:
     """An owner stopped for longer than its lease finds itself replaced, and stores nothing a second time."""
     first = own.ingestor("first", **QUICK).wait()
     wait_until(lambda: readiness(first)[1]["partitions"] == {"0": "owner"})
@@ -279,7 +279,7 @@ def test_a_paused_owner_does_no_harm(own: Stores) -> None:
     check_exact(own, events)
 
 
-def test_a_frame_pushed_twice_is_stored_once(own: Stores) -> None:
+def test_a_frame_pushed_twice_is_stored_once(own: OwnStores) -> None:
     """What the marks call done is left out, whatever brought it back into the stream."""
     events = some_events(500)
     with serving(own.ingestor(**QUICK)) as part:
@@ -292,7 +292,7 @@ def test_a_frame_pushed_twice_is_stored_once(own: Stores) -> None:
     check_exact(own, events)
 
 
-def test_a_full_redis_is_emptied(own: Stores) -> None:
+def test_a_full_redis_is_emptied(own: OwnStores) -> None:
     """With Redis at its memory limit nothing can be pushed, but the ingestor works and makes room."""
     events = some_events(5_000)
     own.pusher.push(7, events)
@@ -303,7 +303,7 @@ def test_a_full_redis_is_emptied(own: Stores) -> None:
     check_exact(own, events)
 
 
-def test_a_recorded_batch_that_lost_its_entries(own: Stores) -> None:
+def test_a_recorded_batch_that_lost_its_entries(own: OwnStores) -> None:
     """Entries that vanish under a recorded batch: ClickHouse says what is stored, and nothing is stored twice."""
     own.pusher.push(7, some_events(300))
     crashed = own.crashing("after_insert")

@@ -1,32 +1,25 @@
 """An insert that reached the table and not the rollup behind it: what a ClickHouse killed in between leaves."""
 
 import re
-import subprocess
 from pathlib import Path
 
 from tests.faults.feed import Feed, feeding
 from tests.faults.reckoning import both_sums, check_sources, check_sums, count, wait_arrived
 from tests.faults.site import Installation, installation
 from tests.ingestor_process import metric
-from tests.parts import ROOT, Part, clean_environ, fetch, python, wait_until
+from tests.parts import Part, clean_environ, execute, python, run_command, wait_until
 
 EVENTS = 300
 RETRIES = "lectr_ingestor_insert_retries_total"
 
 
-def order(site: Installation, statement: str) -> None:
-    status, body = fetch(f"{site.clickhouse_url}/", data=statement.encode(), method="POST")
-    assert status == 200, body
-
-
-def environ_of(site: Installation) -> dict[str, str]:
-    return clean_environ(LECTR_CLICKHOUSE_URL=f"{site.clickhouse_url}/lectr", LECTR_REDIS_URL=site.redis_url)
+def urls_of(site: Installation) -> dict[str, str]:
+    return {"LECTR_CLICKHOUSE_URL": f"{site.clickhouse_url}/lectr", "LECTR_REDIS_URL": site.redis_url}
 
 
 def rollup(site: Installation, *options: str, code: int = 0) -> str:
     """What the ingestor's command says, with this exit code."""
-    command, environ = python("ingestor", "rollup", *options), environ_of(site)
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = run_command("ingestor", "rollup", *options, **urls_of(site))
     assert done.returncode == code, done.stderr
     return done.stdout
 
@@ -43,7 +36,7 @@ def test_an_hour_that_differs_is_made_anew(tmp_path: Path) -> None:
             "SELECT count() AS n, sum(requests) AS r, sum(cost) AS c, sum(input_tokens) AS t FROM lectr.usage_hourly"
         )
         right = site.select(figures)
-        order(site, "INSERT INTO lectr.requests_hourly SELECT * FROM lectr.requests_hourly LIMIT 1")
+        execute(site.clickhouse_url, "INSERT INTO lectr.requests_hourly SELECT * FROM lectr.requests_hourly LIMIT 1")
         line = rollup(site, code=1)
         assert line.endswith("to be made anew: --rebuild\n")
         assert line.count("\n") == 1
@@ -56,7 +49,7 @@ def leave_half_done(site: Installation, feed: Feed) -> None:
     """Have EVENTS rows in table and rollup, and as many more in the table alone."""
     feed.add(EVENTS)
     wait_until(lambda: feed.events == EVENTS and feed.unconfirmed == 0)
-    order(site, "ALTER TABLE lectr.requests_hourly ADD CONSTRAINT never CHECK requests = 0")
+    execute(site.clickhouse_url, "ALTER TABLE lectr.requests_hourly ADD CONSTRAINT never CHECK requests = 0")
     feed.add(EVENTS)
     wait_until(lambda: metric(site.ingestors[0].running, RETRIES) >= 1)
     wait_until(lambda: site.figures()[0] == 2 * EVENTS)
@@ -67,7 +60,7 @@ def test_a_half_done_insert_is_completed(tmp_path: Path) -> None:
     with installation(tmp_path, gateways=0) as site:
         with feeding(site.redis_url, tmp_path / "feed", rate_per_s=0) as feed:
             leave_half_done(site, feed)
-            order(site, "ALTER TABLE lectr.requests_hourly DROP CONSTRAINT never")
+            execute(site.clickhouse_url, "ALTER TABLE lectr.requests_hourly DROP CONSTRAINT never")
         wait_arrived(site)
         check_sources("rollup half done", site, {feed.source: feed.events})
 
@@ -78,8 +71,9 @@ def test_a_rebuild_waits_for_a_half_done_insert(tmp_path: Path) -> None:
         with feeding(site.redis_url, tmp_path / "feed", rate_per_s=0) as feed:
             leave_half_done(site, feed)
             site.ingestors[0].kill()
-            order(site, "ALTER TABLE lectr.requests_hourly DROP CONSTRAINT never")
-            rebuild = Part("rebuild", python("ingestor", "rollup", "--rebuild"), environ_of(site), tmp_path / "logs")
+            execute(site.clickhouse_url, "ALTER TABLE lectr.requests_hourly DROP CONSTRAINT never")
+            environ = clean_environ(**urls_of(site))
+            rebuild = Part("rebuild", python("ingestor", "rollup", "--rebuild"), environ, tmp_path / "logs")
             try:
                 assert rebuild.line_with("partition 0: a batch is being stored; waiting for it")
                 assert both_sums(site)[0]["requests"] == EVENTS
@@ -99,7 +93,7 @@ def test_a_half_done_insert_that_redis_forgot_is_said(tmp_path: Path) -> None:
             leave_half_done(site, feed)
             site.pusher.client.flushall()
             wait_until(lambda: site.pusher.client.exists(site.pusher.partition.done))
-            order(site, "ALTER TABLE lectr.requests_hourly DROP CONSTRAINT never")
+            execute(site.clickhouse_url, "ALTER TABLE lectr.requests_hourly DROP CONSTRAINT never")
         wait_arrived(site)
         found = count(site, sent=feed.events, answered=feed.events)
         short, table = both_sums(site)
