@@ -99,6 +99,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full_timeout(seconds): the time limit of a fault test's full form")
+    config.addinivalue_line("markers", "only_in_full: a fault test that has no short form")
 
 
 @pytest.fixture
@@ -109,8 +110,11 @@ def full(request: pytest.FixtureRequest) -> bool:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The search for leaks reads what every other test wrote, so it comes last."""
+    in_full = config.getoption("--full")
     for item in items:
         limit = item.get_closest_marker("full_timeout")
-        if limit is not None and config.getoption("--full"):
+        if limit is not None and in_full:
             item.add_marker(pytest.mark.timeout(limit.args[0]))
+        if item.get_closest_marker("only_in_full") is not None and not in_full:
+            item.add_marker(pytest.mark.skip("only in full"))
     items.sort(key=lambda item: Path(item.path).name == "test_leaks.py")

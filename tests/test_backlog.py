@@ -16,20 +16,8 @@ from gateway.journal.segment import HEADER_BYTES, Segment
 from shared import counters
 from shared.stream import Partition, encode_event
 from tests.ingestor_process import event
-from tests.shipper_site import (
-    SMALL_BYTES,
-    Disk,
-    Sender,
-    Store,
-    assert_chain,
-    count,
-    entries,
-    frames,
-    open_journal,
-    read_all,
-    seqs,
-    until,
-)
+from tests.journal_site import SMALL_BYTES, Disk, open_journal, read_all
+from tests.shipper_site import Sender, Store, assert_chain, count, entries, frames, seqs, until
 
 pytestmark = pytest.mark.usefixtures("quick_shipper")
 

@@ -23,8 +23,9 @@ from ingestor.batch import (
 from ingestor.marks import Marks
 from shared.stream import FRAME_VERSION, BootEnd, Partition, encode_boot_end, encode_event, encode_frame
 from tests.ingestor_process import event
+from tests.journal_site import INSTANCE
 from tests.parts import ROOT
-from tests.shipper_site import INSTANCE, ends, entries, frames
+from tests.shipper_site import ends, entries, frames
 
 P0 = Partition(0)
 END = BootEnd("gw", 1, 2, 7, 0, killed=True)

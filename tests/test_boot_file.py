@@ -13,21 +13,8 @@ from gateway.journal.boot_file import BootRecord
 from gateway.journal.segment import HEADER_BYTES
 from shared import counters
 from shared.stream import BootEnd
-from tests.shipper_site import (
-    INSTANCE,
-    SMALL_BYTES,
-    Disk,
-    Sender,
-    Store,
-    add,
-    assert_chain,
-    count,
-    ends,
-    entries,
-    leave_killed,
-    open_journal,
-    until,
-)
+from tests.journal_site import INSTANCE, SMALL_BYTES, Disk, add, damage, leave_killed, open_journal
+from tests.shipper_site import Sender, Store, assert_chain, count, ends, entries, until
 
 pytestmark = pytest.mark.usefixtures("quick_shipper")
 
@@ -173,9 +160,7 @@ async def test_a_damaged_header_costs_nothing(store: Store, state: Path) -> None
     left = leave_killed(state, 4 * EVENTS)
     assert left.folder is not None
     path = sorted(left.folder.glob("*.segment"))[1]
-    content = bytearray(path.read_bytes())
-    content[9] ^= 0x10
-    path.write_bytes(content)
+    damage(path, 9, 0x10)
     damaged = count(counters.journal_damaged)
     end = await end_of(store, state, left.source)
     arrived = entries(store.url, left.source)

@@ -13,7 +13,8 @@ from gateway.journal import Journal, remove_segments
 from gateway.journal.records import RECORD_OVERHEAD_BYTES
 from gateway.journal.segment import HEADER_BYTES, Segment, allocate
 from shared import counters
-from tests.shipper_site import SMALL_BYTES, Disk, add, count, open_journal, read_all, until
+from tests.journal_site import SMALL_BYTES, Disk, add, open_journal, read_all
+from tests.shipper_site import count, until
 
 PAGE_BYTES = 4096
 

@@ -10,18 +10,8 @@ from gateway.journal import adopt_orphans
 from gateway.journal.records import RECORD, RECORD_OVERHEAD_BYTES, record_behind
 from gateway.journal.segment import HEADER_BYTES, Segment, allocate
 from shared import counters
-from tests.shipper_site import (
-    SMALL_BYTES,
-    Sender,
-    Store,
-    assert_chain,
-    count,
-    ends,
-    entries,
-    leave_killed,
-    read_all,
-    until,
-)
+from tests.journal_site import SMALL_BYTES, damage, leave_killed, read_all
+from tests.shipper_site import Sender, Store, assert_chain, count, ends, entries, until
 
 pytestmark = pytest.mark.usefixtures("quick_shipper")
 
@@ -56,12 +46,6 @@ def found_in(path: Path, content: bytes) -> tuple[list[bytes], bool]:
     found = [record.body for record in segment.records(HEADER_BYTES)]
     segment.let_go()
     return found, torn
-
-
-def damage(path: Path, place: int, value: int = 0xFF) -> None:
-    content = bytearray(path.read_bytes())
-    content[place] ^= value
-    path.write_bytes(content)
 
 
 def test_a_changed_byte_costs_the_record_it_is_in(tmp_path: Path) -> None:

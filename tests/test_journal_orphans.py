@@ -18,25 +18,9 @@ from gateway.journal.segment import HEADER_BYTES, Segment
 from shared import counters
 from shared.event import Event
 from shared.stream import BootEnd, Partition
+from tests.journal_site import INSTANCE, SMALL_BYTES, Writer, add, damage, leave_killed, open_journal, read_all
 from tests.parts import wait_until
-from tests.shipper_site import (
-    INSTANCE,
-    SMALL_BYTES,
-    Sender,
-    Store,
-    Writer,
-    add,
-    assert_chain,
-    count,
-    ends,
-    entries,
-    leave_killed,
-    open_journal,
-    order,
-    read_all,
-    seqs,
-    until,
-)
+from tests.shipper_site import Sender, Store, assert_chain, count, ends, entries, order, seqs, until
 
 pytestmark = pytest.mark.usefixtures("quick_shipper")
 
@@ -243,12 +227,6 @@ async def test_how_a_process_ended(store: Store, state: Path, ends_in_order: boo
     assert said.end == expected
     assert said.bounds == (7, 8, 8)
     assert said.end.ended_ms >= left.started_ms
-
-
-def damage(path: Path, place: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[place] ^= 0xFF
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("how", ["changed", "another number", "short", "empty"])

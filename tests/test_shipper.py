@@ -15,9 +15,8 @@ from gateway.journal.segment import Segment
 from shared import counters
 from shared.stream import MAX_FRAME_EVENTS, BootEnd, Partition, encode_event
 from tests.ingestor_process import event
+from tests.journal_site import INSTANCE, SMALL_BYTES
 from tests.shipper_site import (
-    INSTANCE,
-    SMALL_BYTES,
     Sender,
     Store,
     assert_chain,

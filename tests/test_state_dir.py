@@ -9,21 +9,8 @@ from structlog.testing import capture_logs
 from gateway.journal import adopt_orphans
 from shared import counters
 from shared.stream import Partition
-from tests.shipper_site import (
-    SMALL_BYTES,
-    Sender,
-    Store,
-    add,
-    assert_chain,
-    count,
-    ends,
-    entries,
-    leave_killed,
-    open_journal,
-    read_all,
-    seqs,
-    until,
-)
+from tests.journal_site import SMALL_BYTES, add, leave_killed, open_journal, read_all
+from tests.shipper_site import Sender, Store, assert_chain, count, ends, entries, seqs, until
 
 P0 = Partition(0)
 GONE = ("gone",)

@@ -81,11 +81,9 @@ def test_a_start_on_a_full_disk(tmp_path: Path) -> None:
         wait_until(lambda: place.details()[0]["unconfirmed_events"] == 0)
 
 
-@pytest.mark.full_timeout(120)
-def test_a_worker_killed_while_the_disk_is_full(tmp_path: Path, full: bool) -> None:
+@pytest.mark.only_in_full
+def test_a_worker_killed_while_the_disk_is_full(tmp_path: Path) -> None:
     """A worker that dies while the disk is full is there again, at the latest when the disk has room."""
-    if not full:
-        pytest.skip("only in full")
     with small_disk(tmp_path / "disk") as disk, installation(tmp_path / "site", gateways=0) as site:
         subprocess.run(["mount", "-o", "remount,size=32m", disk], check=True)
         place = site.add_gateway(LECTR_STATE_DIR=str(disk), LECTR_WORKERS="2")
