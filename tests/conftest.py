@@ -1,6 +1,6 @@
 """What most tests share: a real Redis, a ClickHouse engine, mock providers, a gateway and an ingestor."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from tests.ingestor_process import Stores, stores_in
 from tests.lectr import Lectr, start_lectr
 from tests.mock_process import MockProcess
 from tests.parts import Gateway, running, start_clickhouse, start_redis
-from tests.shipper_site import Store, store_in
+from tests.shipper_site import Sender, Store, store_in
 
 
 @pytest.fixture(scope="session")
@@ -86,10 +86,13 @@ def state(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def quick_shipper(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shippers of this process ask often, and look for the dead often."""
+async def quick_shipper(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Shippers of this process ask often, and look for the dead often; what a failed test leaves of them ends."""
     monkeypatch.setattr("gateway.shipper._LOOK_S", 0.05)
     monkeypatch.setattr("gateway.shipper._ADOPT_S", 0.05)
+    yield
+    for sender in [*Sender.alive]:
+        await sender.die()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

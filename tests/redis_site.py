@@ -13,6 +13,7 @@ from tests.lectr import Lectr, chat
 from tests.mock_process import mock_process
 from tests.parts import Gateway, Ingestor, admin, migrate, running, start_clickhouse, upstreams_of, wait_until
 from tests.redis_servers import Servers
+from tests.registry_site import NEVER_S
 
 PARTITIONS = 8
 
@@ -86,11 +87,10 @@ def start_site(directory: Path, servers: Servers) -> Iterator[Site]:
         migrate(clickhouse_url)
         made = admin(servers.url, "org", "create", "acme")
         shared = {"LECTR_STREAM_PARTITIONS": str(PARTITIONS)}
+        own = {"LECTR_FLUSH_INTERVAL_MS": "20", "LECTR_REGISTRY_POLL_S": NEVER_S, **shared}
         ingestor = Ingestor(directory / "ingestor", servers.url, clickhouse_url, LECTR_LEASE_MS="2000", **shared)
         parts.enter_context(running(ingestor))
-        gateway = Gateway(
-            directory / "gateway", servers.url, upstreams_of(mock.url), LECTR_FLUSH_INTERVAL_MS="20", **shared
-        )
+        gateway = Gateway(directory / "gateway", servers.url, upstreams_of(mock.url), **own)
         parts.enter_context(running(gateway))
         ingestor.wait()
         gateway.wait()

@@ -19,8 +19,8 @@ from tests.lectr import chat
 from tests.mock_process import MockProcess
 from tests.parts import Gateway, Part, admin, fetch, running, start_redis, upstreams_of, wait_until
 
-DEADLINE_S = 5.0
-"""One second is promised; a busy test machine gets five. The measured time is printed."""
+DEADLINE_S = 20.0
+"""One second is promised; a busy test machine gets more, yet less than a poll takes. The measured time is printed."""
 NEVER_S = "30"
 """The longest poll there is: what is seen sooner came by push."""
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import redis
@@ -73,6 +73,9 @@ class Store:
 class Sender:
     """A journal and its shipper, made and taken down as gateway/app.py does."""
 
+    alive: ClassVar[list["Sender"]] = []
+    """Those that were started and neither closed nor dead: a test that fails leaves some."""
+
     def __init__(
         self,
         url: str,
@@ -102,6 +105,7 @@ class Sender:
         return self.ship.adopted_boots
 
     def start(self) -> None:
+        self.alive.append(self)
         self.journal.start()
         self.ship.start()
 
@@ -111,10 +115,11 @@ class Sender:
     async def all_shipped(self) -> None:
         await until(lambda: not self.waiting)
 
-    async def close(self, timeout_s: float = 5.0) -> None:
+    async def close(self, timeout_s: float = 20.0) -> None:
         await self.ship.close(timeout_s)
         await self.journal.close()
         self.journal.release()
+        self._gone()
 
     async def die(self) -> None:
         """What SIGKILL leaves: no task runs on, nothing is said about an end, and the kernel gives the lock back."""
@@ -126,6 +131,11 @@ class Sender:
         for orphan in self.ship._adopted.values():
             orphan.boot.close()
         self.journal.release()
+        self._gone()
+
+    def _gone(self) -> None:
+        if self in self.alive:
+            self.alive.remove(self)
 
 
 class Arrived(msgspec.Struct, frozen=True):

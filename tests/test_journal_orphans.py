@@ -350,8 +350,8 @@ async def test_a_folder_that_cannot_be_removed_stops_nothing(
     store.confirm_end(left.source)
     try:
         later = leave_killed(state, 6)
-        await until(lambda: seqs(store.url, later.source) == list(range(6)), deadline_s=3)
+        await until(lambda: seqs(store.url, later.source) == list(range(6)))
         assert left.folder is not None
-        await until(lambda: left.folder and not left.folder.exists(), deadline_s=3)
+        await until(lambda: left.folder and not left.folder.exists())
     finally:
         await sender.die()

@@ -240,7 +240,7 @@ def test_sigterm_while_redis_is_silent(own: OwnStores) -> None:
             hasty.process.send_signal(signal.SIGTERM)
             hasty.line_with('"event": "stopping"')
             hasty.process.send_signal(signal.SIGTERM)
-            assert hasty.process.wait(5) == -signal.SIGTERM
+            assert hasty.process.wait(30) == -signal.SIGTERM
             assert patient.process.wait(25) == 0
         finally:
             own.redis.process.send_signal(signal.SIGCONT)

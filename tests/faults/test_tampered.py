@@ -91,7 +91,7 @@ def test_with_its_gateway_it_comes_again(tmp_path: Path, full: bool) -> None:
 
 
 @pytest.mark.full_timeout(240)
-def test_a_vanished_frame_comes_again_under_load(tmp_path: Path, full: bool) -> None:
+def test_a_vanished_frame_comes_again_under_load(tmp_path: Path) -> None:
     """A frame that vanished from the stream is sent again although requests keep coming, not only in a quiet hour."""
     with installation(tmp_path, ingestors=0) as site:
         place = site.gateways[0]
@@ -105,7 +105,7 @@ def test_a_vanished_frame_comes_again_under_load(tmp_path: Path, full: bool) -> 
             missing = int(entries[1][1][FIELD_COUNT])
             wait_until(lambda: site.figures()[0] > 100)
             wait_until(lambda: total_gaps(site) in {0, missing})
-            wait_until(lambda: total_gaps(site) == 0, deadline_s=60 if full else 3, every_s=0.2)
+            wait_until(lambda: total_gaps(site) == 0, deadline_s=60, every_s=0.2)
         reckon("frame vanished", site, load)
 
 
@@ -114,7 +114,7 @@ def total_gaps(site: Installation) -> int:
 
 
 @pytest.mark.full_timeout(240)
-def test_what_vanished_comes_again_under_the_load_of_others(tmp_path: Path, full: bool) -> None:
+def test_what_vanished_comes_again_under_the_load_of_others(tmp_path: Path) -> None:
     """All frames of one gateway are gone, and the end of another one: both come while a third one keeps sending."""
     with installation(tmp_path, gateways=3, ingestors=0) as site:
         idle, ending, busy = site.gateways
