@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 import redis
+from click.testing import CliRunner
 
+from ingestor.__main__ import rollup_command
+from shared.environment import KNOWN_NAMES
 from shared.stream import ROLLUP_REBUILD
 from tests.ingestor_process import new_database
 from tests.parts import execute, free_port, migrate, run_command, select
@@ -29,10 +32,19 @@ class Rollup:
     def order(self, statement: str) -> None:
         execute(self.url, statement)
 
+    @property
+    def urls(self) -> dict[str, str]:
+        return {"LECTR_CLICKHOUSE_URL": f"{self.url}/lectr", "LECTR_REDIS_URL": self.redis_url}
+
     def command(self, *options: str) -> tuple[int, str]:
-        """Exit code and everything that the ingestor's command said."""
-        urls = {"LECTR_CLICKHOUSE_URL": f"{self.url}/lectr", "LECTR_REDIS_URL": self.redis_url}
-        done = run_command("ingestor", "rollup", *options, **urls)
+        """Exit code and everything that the ingestor's command says, without a process of its own."""
+        environ = {**dict.fromkeys(KNOWN_NAMES), **self.urls}
+        done = CliRunner().invoke(rollup_command, options, env=environ)
+        return done.exit_code, done.output
+
+    def process(self, *options: str) -> tuple[int, str]:
+        """The same from a process."""
+        done = run_command("ingestor", "rollup", *options, **self.urls)
         return done.returncode, done.stdout + done.stderr
 
     def figures(self) -> list[dict[str, object]]:
@@ -100,7 +112,7 @@ def test_an_hour_without_rows_is_left_alone(rollup: Rollup) -> None:
 def test_a_rollup_that_is_gone_is_said_in_one_line(rollup: Rollup, gone: str, options: tuple[str, ...]) -> None:
     """The object and the command that cures it, exit code 2."""
     rollup.order(f"DROP TABLE lectr.{gone} SYNC")
-    code, said = rollup.command(*options)
+    code, said = rollup.process(*options)
     assert code == 2
     assert said.startswith("lectr ingestor: LECTR_CLICKHOUSE_URL=http://127.0.0.1")
     assert f" {gone}" in said
@@ -143,7 +155,7 @@ def test_rebuilds_at_once_double_nothing(rollup: Rollup) -> None:
     right = rollup.figures()
     rollup.order(EXTRA.format("requests", HOUR, 1))
     with ThreadPoolExecutor() as pool:
-        codes = {code for code, _ in pool.map(lambda _: rollup.command("--rebuild"), range(3))}
+        codes = {code for code, _ in pool.map(lambda _: rollup.process("--rebuild"), range(3))}
     assert codes <= {0, 2}
     assert 0 in codes
     assert rollup.figures() == right

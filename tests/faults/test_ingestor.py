@@ -14,15 +14,15 @@ from ingestor.pricing import Pricer
 from shared.event import Event
 from shared.stream import encode_event, encode_frame
 from tests.ingestor_crash import STEPS
-from tests.ingestor_process import OwnStores, event, metric, readiness, serving, some_events, stores
+from tests.ingestor_process import OwnStores, Stores, event, metric, readiness, serving, some_events, stores
 from tests.parts import Ingestor, fetch, free_port, running, wait_until
 
 QUICK = {"LECTR_LEASE_MS": "1000", "LECTR_BATCH_MAX_AGE_MS": "50"}
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[OwnStores]:
-    """OwnStores that a test may break."""
+def breakable(tmp_path: Path) -> Iterator[OwnStores]:
+    """Stores whose engine a test may kill."""
     with stores(tmp_path) as made:
         yield made
 
@@ -32,7 +32,7 @@ def total(events: list[Event]) -> Decimal:
     return sum((cost for item in events if (cost := pricer.price(item).dollars) is not None), Decimal(0))
 
 
-def check_exact(own: OwnStores, events: list[Event]) -> None:
+def check_exact(own: Stores, events: list[Event]) -> None:
     """Every event once, and the money to the last digit."""
     assert own.figures() == (len(events), len(events))
     row = own.select("SELECT toString(sum(cost)) AS cost FROM lectr.requests")[0]
@@ -46,7 +46,7 @@ def faults_of(part: Ingestor) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_at_a_step_and_taken_over(own: OwnStores, step: str) -> None:
+def test_killed_at_a_step_and_taken_over(own: Stores, step: str) -> None:
     """SIGKILL before, between and after each step of a batch; the next owner finishes it exactly."""
     events = some_events(2_000)
     own.pusher.push(7, events)
@@ -63,7 +63,7 @@ def test_killed_at_a_step_and_taken_over(own: OwnStores, step: str) -> None:
     assert own.pusher.client.exists(own.pusher.partition.pending, own.pusher.partition.lease) == 0
 
 
-def test_killed_at_random_while_events_arrive(own: OwnStores) -> None:
+def test_killed_at_random_while_events_arrive(breakable: OwnStores) -> None:
     """Ingestors and ClickHouse die at random moments under load; every event is stored once."""
     dice = random.Random(20261123)
     sent: list[Event] = []
@@ -72,7 +72,7 @@ def test_killed_at_random_while_events_arrive(own: OwnStores) -> None:
     def feed() -> None:
         while not stop.wait(0.05):
             events = some_events(500, first_seq=len(sent))
-            own.pusher.push(7, events)
+            breakable.pusher.push(7, events)
             sent.extend(events)
 
     feeder = threading.Thread(target=feed)
@@ -80,23 +80,23 @@ def test_killed_at_random_while_events_arrive(own: OwnStores) -> None:
     pause = threading.Event()
     try:
         for number in range(5):
-            with serving(own.ingestor(f"victim-{number}", **QUICK)) as part:
+            with serving(breakable.ingestor(f"victim-{number}", **QUICK)) as part:
                 pause.wait(dice.uniform(0.0, 1.5))
                 if number % 2:
-                    own.clickhouse.kill()
+                    breakable.clickhouse.kill()
                     pause.wait(dice.uniform(0.0, 0.5))
-                    own.restart_clickhouse()
+                    breakable.restart_clickhouse()
                     pause.wait(dice.uniform(0.0, 1.0))
                 part.kill()
     finally:
         stop.set()
         feeder.join()
-    with running(own.ingestor(**QUICK)):
-        own.wait_drained()
-    check_exact(own, sent)
+    with running(breakable.ingestor(**QUICK)):
+        breakable.wait_drained()
+    check_exact(breakable, sent)
 
 
-def test_poison_is_kept_apart_and_the_rest_is_stored(own: OwnStores) -> None:
+def test_poison_is_kept_apart_and_the_rest_is_stored(own: Stores) -> None:
     """Unreadable entries go to the dead-letter stream with their reason; their neighbours are stored."""
     client, stream = own.pusher.client, own.pusher.partition.stream
     own.pusher.push(7, [event(0), event(1)])
@@ -118,7 +118,7 @@ def test_poison_is_kept_apart_and_the_rest_is_stored(own: OwnStores) -> None:
     )
 
 
-def test_a_refused_event_is_found_and_kept_while_others_are_stored(own: OwnStores) -> None:
+def test_a_refused_event_is_found_and_kept_while_others_are_stored(own: Stores) -> None:
     """ClickHouse refuses one frame's content: the batch is cut down to that frame, a dead letter."""
     statement = b"ALTER TABLE lectr.requests ADD CONSTRAINT no_such CHECK model_requested != 'refuse me'"
     assert fetch(f"{own.clickhouse_url}/", data=statement, method="POST")[0] == 200
@@ -134,25 +134,25 @@ def test_a_refused_event_is_found_and_kept_while_others_are_stored(own: OwnStore
     assert own.pusher.marks() == {7: "1000"}
 
 
-def test_clickhouse_down_then_up(own: OwnStores) -> None:
+def test_clickhouse_down_then_up(breakable: OwnStores) -> None:
     """Without ClickHouse events wait in Redis, /readyz says why; with it they are stored once."""
     events = some_events(1_000)
-    with serving(own.ingestor(**QUICK)) as part:
+    with serving(breakable.ingestor(**QUICK)) as part:
         wait_until(lambda: readiness(part)[0] == 200)
-        own.clickhouse.kill()
-        own.pusher.push(7, events)
+        breakable.clickhouse.kill()
+        breakable.pusher.push(7, events)
         wait_until(lambda: any(name.startswith("LECTR_CLICKHOUSE_URL=http://") for name in faults_of(part)))
         assert readiness(part)[0] == 503
         assert fetch(f"{part.ops_url}/healthz")[0] == 200
         wait_until(lambda: '"event": "waiting"' in part.output)
-        assert own.pusher.waiting() > 0
-        own.restart_clickhouse()
-        own.wait_drained()
+        assert breakable.pusher.waiting() > 0
+        breakable.restart_clickhouse()
+        breakable.wait_drained()
         wait_until(lambda: readiness(part)[0] == 200)
-    check_exact(own, events)
+    check_exact(breakable, events)
 
 
-def test_redis_down_then_up(own: OwnStores) -> None:
+def test_redis_down_then_up(own: Stores) -> None:
     """Redis dies by SIGKILL and comes back with its append-only file: nothing lost, nothing twice."""
     early, late = some_events(1_000), some_events(1_000, first_seq=1_000)
     with serving(own.ingestor(**QUICK)) as part:
@@ -167,26 +167,26 @@ def test_redis_down_then_up(own: OwnStores) -> None:
     check_exact(own, early + late)
 
 
-def test_both_down_at_the_start(own: OwnStores) -> None:
+def test_both_down_at_the_start(breakable: OwnStores) -> None:
     """An ingestor that starts before its stores waits for them."""
-    own.clickhouse.kill()
-    own.redis.kill()
+    breakable.clickhouse.kill()
+    breakable.redis.kill()
     ops_url = f"127.0.0.1:{free_port()}"
-    part = own.ingestor(**QUICK, LECTR_OPS_LISTEN=ops_url)
+    part = breakable.ingestor(**QUICK, LECTR_OPS_LISTEN=ops_url)
     part.ops_url = f"http://{ops_url}"
     with running(part):
         wait_until(lambda: "LECTR_CLICKHOUSE_URL" in part.output)
         assert readiness(part)[0] == 503
-        own.restart_redis()
-        own.restart_clickhouse()
-        own.pusher.push(7, [event(0)])
-        own.wait_drained()
+        breakable.restart_redis()
+        breakable.restart_clickhouse()
+        breakable.pusher.push(7, [event(0)])
+        breakable.wait_drained()
         wait_until(lambda: readiness(part)[0] == 200)
-    assert own.figures() == (1, 1)
+    assert breakable.figures() == (1, 1)
 
 
 @pytest.mark.parametrize("after_ms", [0, 50, 100, 200, 250, 300])
-def test_sigterm_at_any_moment(own: OwnStores, after_ms: int) -> None:
+def test_sigterm_at_any_moment(own: Stores, after_ms: int) -> None:
     """SIGTERM soon ends an idle ingestor and gives its lease back, also when it meets a renewal of the lease."""
     part = own.ingestor(**QUICK)
     part.line_with("partition owned")
@@ -195,7 +195,7 @@ def test_sigterm_at_any_moment(own: OwnStores, after_ms: int) -> None:
     assert own.pusher.client.exists(own.pusher.partition.lease) == 0
 
 
-def test_sigterm_under_load(own: OwnStores) -> None:
+def test_sigterm_under_load(own: Stores) -> None:
     """SIGTERM finishes the running batch, gives the lease back and exits 0; the next ingestor goes on at once."""
     events = some_events(20_000)
     own.pusher.push(7, events)
@@ -210,24 +210,24 @@ def test_sigterm_under_load(own: OwnStores) -> None:
     check_exact(own, events)
 
 
-def test_sigterm_without_clickhouse(own: OwnStores) -> None:
+def test_sigterm_without_clickhouse(breakable: OwnStores) -> None:
     """A stop does not wait for a database that is away; the recorded batch stays for the next owner."""
-    with serving(own.ingestor("first", **QUICK)) as part:
+    with serving(breakable.ingestor("first", **QUICK)) as part:
         # Of a source that it does not know it would ask ClickHouse before it makes a batch.
-        own.pusher.push(7, [event(0)])
-        own.wait_drained()
-        own.clickhouse.kill()
-        own.pusher.push(7, [event(1)])
+        breakable.pusher.push(7, [event(0)])
+        breakable.wait_drained()
+        breakable.clickhouse.kill()
+        breakable.pusher.push(7, [event(1)])
         wait_until(lambda: '"event": "waiting"' in part.output)
         assert part.terminate() == 0
-    assert own.pusher.client.exists(own.pusher.partition.pending) == 1
-    own.restart_clickhouse()
-    with running(own.ingestor("second", **QUICK)):
-        own.wait_drained()
-    assert own.figures() == (2, 2)
+    assert breakable.pusher.client.exists(breakable.pusher.partition.pending) == 1
+    breakable.restart_clickhouse()
+    with running(breakable.ingestor("second", **QUICK)):
+        breakable.wait_drained()
+    assert breakable.figures() == (2, 2)
 
 
-def test_sigterm_while_redis_is_silent(own: OwnStores) -> None:
+def test_sigterm_while_redis_is_silent(own: Stores) -> None:
     """A stop does not wait for a Redis that takes every question and answers none; a second signal ends it at once."""
     patient = own.ingestor("first", **QUICK, LECTR_STREAM_PARTITIONS="4", LECTR_DRAIN_TIMEOUT_S="6").wait()
     hasty = own.ingestor("second", **QUICK, LECTR_DRAIN_TIMEOUT_S="60").wait()
@@ -246,7 +246,7 @@ def test_sigterm_while_redis_is_silent(own: OwnStores) -> None:
             own.redis.process.send_signal(signal.SIGCONT)
 
 
-def test_two_ingestors_share_nothing(own: OwnStores) -> None:
+def test_two_ingestors_share_nothing(own: Stores) -> None:
     """One owns the partition, the other stands by and takes over when the owner is killed."""
     first = own.ingestor("first", **QUICK).wait()
     wait_until(lambda: readiness(first)[1]["partitions"] == {"0": "owner"})
@@ -263,7 +263,7 @@ def test_two_ingestors_share_nothing(own: OwnStores) -> None:
     check_exact(own, early + late)
 
 
-def test_a_paused_owner_does_no_harm(own: OwnStores) -> None:
+def test_a_paused_owner_does_no_harm(own: Stores) -> None:
     """An owner stopped for longer than its lease finds itself replaced, and stores nothing a second time."""
     first = own.ingestor("first", **QUICK).wait()
     wait_until(lambda: readiness(first)[1]["partitions"] == {"0": "owner"})
@@ -279,7 +279,7 @@ def test_a_paused_owner_does_no_harm(own: OwnStores) -> None:
     check_exact(own, events)
 
 
-def test_a_frame_pushed_twice_is_stored_once(own: OwnStores) -> None:
+def test_a_frame_pushed_twice_is_stored_once(own: Stores) -> None:
     """What the marks call done is left out, whatever brought it back into the stream."""
     events = some_events(500)
     with serving(own.ingestor(**QUICK)) as part:
@@ -292,7 +292,7 @@ def test_a_frame_pushed_twice_is_stored_once(own: OwnStores) -> None:
     check_exact(own, events)
 
 
-def test_a_full_redis_is_emptied(own: OwnStores) -> None:
+def test_a_full_redis_is_emptied(own: Stores) -> None:
     """With Redis at its memory limit nothing can be pushed, but the ingestor works and makes room."""
     events = some_events(5_000)
     own.pusher.push(7, events)
@@ -303,7 +303,7 @@ def test_a_full_redis_is_emptied(own: OwnStores) -> None:
     check_exact(own, events)
 
 
-def test_a_recorded_batch_that_lost_its_entries(own: OwnStores) -> None:
+def test_a_recorded_batch_that_lost_its_entries(own: Stores) -> None:
     """Entries that vanish under a recorded batch: ClickHouse says what is stored, and nothing is stored twice."""
     own.pusher.push(7, some_events(300))
     crashed = own.crashing("after_insert")
