@@ -68,7 +68,7 @@ def test_a_stream_is_read_to_its_end(lectr: Lectr, mock: MockProcess, gateway: A
 
 def test_an_answer_that_has_not_begun(lectr: Lectr, mock: MockProcess, gateway: Any, feature: str) -> None:
     """A client that leaves before the head: the answer is awaited all the same. No status was sent to it: 499."""
-    mock.behave(delay_ms=500)
+    mock.behave(delay_ms=2_000)
     leave_before_answer(lectr, mock, gateway(), feature)
     row = lectr.row_of(feature, status=499, error_category="client_disconnect", error_source="client")
     assert (row["usage_source"], row["marks"]) == ("provider", ["drained"])

@@ -17,8 +17,8 @@ LARGE_BYTES = 64 * 1024 * 1024
 
 @pytest.fixture(scope="module")
 def hasty_site(sites: Sites) -> Iterator[Site]:
-    """A gateway that gives clients 0.3 s for a request head or between two pieces of a body."""
-    with sites.start("hasty", LECTR_CLIENT_TIMEOUT_S="0.3") as started:
+    """A gateway that gives clients a second for a request head or between two pieces of a body."""
+    with sites.start("hasty", LECTR_CLIENT_TIMEOUT_S="1") as started:
         yield started
 
 
@@ -60,13 +60,12 @@ def test_a_second_head_that_takes_too_long(hasty_site: Site) -> None:
 def test_an_answer_that_is_not_taken(impatient_site: Site) -> None:
     """A client that takes nothing for the idle timeout is cut off, its provider too, and the event says whose doing."""
     left: list[str] = []
+    large = answer_bytes(b"HTTP/1.1 200 OK", b"Content-Length: %d" % LARGE_BYTES, body=bytes(LARGE_BYTES))
 
     def play(connection: Connection, request: Request) -> None:
         connection.read_body(request)
         try:
-            connection.send(
-                answer_bytes(b"HTTP/1.1 200 OK", b"Content-Length: %d" % LARGE_BYTES, body=bytes(LARGE_BYTES))
-            )
+            connection.send(large)
         except OSError:
             left.append("cut")
 

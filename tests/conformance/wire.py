@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass
 from typing import Literal
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 HEAD_END = b"\r\n\r\n"
 Framing = int | Literal["chunked", "close"]
 
