@@ -17,6 +17,7 @@ from shared.environment import SecretUrl
 from shared.event import Event, Usage
 from shared.stream import Partition, encode_event, encode_frame
 from tests.parts import (
+    PATIENCE_S,
     ROOT,
     Ingestor,
     Part,
@@ -188,7 +189,7 @@ class Stores:
         row = self.select("SELECT count() AS n, uniqExact(event_id) AS ids FROM lectr.requests")[0]
         return row["n"], row["ids"]
 
-    def wait_drained(self, deadline_s: float = 40.0) -> None:
+    def wait_drained(self, deadline_s: float = PATIENCE_S) -> None:
         """Until the stream is empty, which is when everything is stored or buried."""
         wait_until(lambda: self.pusher.waiting() == 0, deadline_s=deadline_s)
 

@@ -10,6 +10,7 @@ from typing import Any
 from tests.canaries import PROMPT, provider_key
 from tests.mock_process import MockProcess, mock_process
 from tests.parts import (
+    PATIENCE_S,
     Gateway,
     Ingestor,
     admin,
@@ -44,7 +45,7 @@ class Lectr:
     def select(self, query: str) -> list[dict[str, Any]]:
         return select(self.clickhouse_url, query)
 
-    def rows(self, where: str, *, count: int = 1, deadline_s: float = 20.0) -> list[dict[str, Any]]:
+    def rows(self, where: str, *, count: int = 1, deadline_s: float = PATIENCE_S) -> list[dict[str, Any]]:
         """The rows that match, once there are at least `count`."""
         query = f"SELECT *, event_id FROM lectr.requests WHERE {where} ORDER BY ts, gateway_seq"
 

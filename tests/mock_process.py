@@ -9,14 +9,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.parts import PATIENCE_S, ROOT, wait_until
+
 START_S = 20.0
 
 
@@ -52,11 +51,9 @@ class MockProcess:
         """Return the decoded JSON body of the last request (needs --keep-bodies)."""
         return json.loads(base64.b64decode(self.requests()[-1]["body_base64"]))
 
-    def wait_for(self, condition: Callable[[list[dict[str, Any]]], bool], *, deadline_s: float = 10.0) -> None:
+    def wait_for(self, condition: Callable[[list[dict[str, Any]]], bool], *, deadline_s: float = PATIENCE_S) -> None:
         """Poll the received requests until the condition holds; fail after the deadline."""
-        end = time.monotonic() + deadline_s
-        while not condition(records := self.requests()):
-            assert time.monotonic() < end, f"condition not met within {deadline_s} s: {records}"
+        wait_until(lambda: condition(self.requests()), deadline_s=deadline_s, every_s=0.005)
 
     def _control(self, method: str, name: str, document: Any = None) -> Any:
         data = None if document is None else json.dumps(document).encode()

@@ -21,6 +21,8 @@ from deploy.local.redis_server import find_server, server_command
 
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 60.0
+PATIENCE_S = 60.0
+"""How long a test waits for what should be there at once: a machine may be slow, and a fault is one a minute later."""
 T = TypeVar("T")
 
 
@@ -32,7 +34,7 @@ def clean_environ(**settings: str) -> dict[str, str]:
     return {**kept, "PYTHONUNBUFFERED": "1", **settings}
 
 
-def wait_until(look: Callable[[], T], *, deadline_s: float = 20.0, every_s: float = 0.02) -> T:
+def wait_until(look: Callable[[], T], *, deadline_s: float = PATIENCE_S, every_s: float = 0.02) -> T:
     """Poll until the look gives something true, and return it; AssertionError with the last look after the deadline."""
     pause = threading.Event()
     end = time.monotonic() + deadline_s

@@ -73,7 +73,7 @@ class Site:
             stored = self.stored()
             return all(name in stored for name in expected)
 
-        wait_until(complete, deadline_s=25)
+        wait_until(complete)
         assert self.stored() == expected
 
 

@@ -22,7 +22,7 @@ from shared.stream import (
     partition_of,
 )
 from tests.journal_site import INSTANCE, add, open_journal
-from tests.parts import start_redis
+from tests.parts import PATIENCE_S, start_redis
 
 
 class Store:
@@ -191,7 +191,7 @@ def assert_chain(arrived: list[Arrived]) -> None:
         assert following.first_seq >= following.expected_seq
 
 
-async def until(look: Callable[[], Any], deadline_s: float = 20.0) -> None:
+async def until(look: Callable[[], Any], deadline_s: float = PATIENCE_S) -> None:
     """Poll without stopping the loop that the shipper runs on."""
     async with asyncio.timeout(deadline_s):
         while not look():  # noqa: ASYNC110 - the shipper has no event for what is looked at

@@ -23,8 +23,8 @@ from deploy.local.providers.tokens import (
     prompt_bytes,
     split_text,
 )
-from tests.mock_process import ROOT, MockProcess, mock_process
-from tests.parts import fetch
+from tests.mock_process import MockProcess, mock_process
+from tests.parts import ROOT, fetch
 
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 AUTH = {"Authorization": "Bearer sk-test"}

@@ -11,6 +11,7 @@ from shared.stream import Partition
 from tests.parts import admin, fetch, wait_until
 from tests.redis_servers import ask, start_cluster
 from tests.redis_site import PARTITIONS, Site, start_site
+from tests.registry_site import DEADLINE_S
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_partitions_are_spread_over_the_servers(site: Site) -> None:
 def test_a_rotated_key_is_in_effect_by_push(site: Site) -> None:
     """The change is pushed through whichever server it was written to: old key refused, new one taken."""
     new = admin(site.servers.url, "org", "rotate-key", "acme")["key"]
-    wait_until(lambda: site.send("rotated", key=site.lectr.key) == 401)
+    wait_until(lambda: site.send("rotated", key=site.lectr.key) == 401, deadline_s=DEADLINE_S)
     site.lectr.key = new
     assert site.send("after-rotation") == 200
     assert [org["org"] for org in admin(site.servers.url, "org", "list")] == ["acme"]

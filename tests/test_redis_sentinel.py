@@ -10,6 +10,7 @@ from shared.redis_settings import unsafe_servers
 from tests.parts import admin, fetch, wait_until
 from tests.redis_servers import ask, start_sentinels
 from tests.redis_site import PARTITIONS, Site, start_site
+from tests.registry_site import DEADLINE_S
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def test_requests_become_rows(site: Site) -> None:
 def test_a_rotated_key_is_in_effect_by_push(site: Site) -> None:
     """The change is pushed: old key refused, new one taken."""
     new = admin(site.servers.url, "org", "rotate-key", "acme")["key"]
-    wait_until(lambda: site.send("rotated", key=site.lectr.key) == 401)
+    wait_until(lambda: site.send("rotated", key=site.lectr.key) == 401, deadline_s=DEADLINE_S)
     site.lectr.key = new
     assert site.send("after-rotation") == 200
 
@@ -63,5 +64,5 @@ def test_a_failover_under_load_loses_and_doubles_nothing(site: Site) -> None:
         wait_until(lambda: len(site.answered) > before + 50)
     site.wait_stored()
     new = admin(site.servers.url, "org", "rotate-key", "acme")["key"]
-    wait_until(lambda: site.send("rotated", key=site.lectr.key) == 401)
+    wait_until(lambda: site.send("rotated", key=site.lectr.key) == 401, deadline_s=DEADLINE_S)
     assert site.send("after-failover", key=new) == 200
