@@ -17,7 +17,8 @@ from ingestor.settings import clickhouse_address
 from shared import counters
 from shared.environment import SecretUrl
 from shared.redis_client import close_redis
-from tests.parts import fetch, migrate, select, wait_until
+from tests.ingestor_process import new_database
+from tests.parts import execute, select, wait_until
 
 COLUMNS = "(ts, org, feature, input_tokens)"
 SHORT, RIGHT = 3, 4
@@ -38,8 +39,7 @@ class Watched:
     hour: str
 
     def order(self, statement: str) -> None:
-        status, body = fetch(f"{self.url}/", data=statement.encode(), method="POST")
-        assert status == 200, body
+        execute(self.url, statement)
 
     def spoil(self, hour: str) -> None:
         values = ", ".join([f"('{hour}', 'acme', 'search', 10)"] * RIGHT)
@@ -64,8 +64,7 @@ class Watched:
 @pytest.fixture
 async def watched(clickhouse_url: str, redis_url: str) -> AsyncIterator[Watched]:
     url = clickhouse_url
-    fetch(f"{url}/", data=b"DROP DATABASE IF EXISTS lectr SYNC", method="POST")
-    await asyncio.to_thread(migrate, url)
+    await asyncio.to_thread(new_database, url)
     clickhouse = await ClickHouse.connect(clickhouse_address(SecretUrl(f"{url}/lectr")))
     redis, health = open_redis(SecretUrl(redis_url)), Health()
     made = Watched(url, RollupWatch(clickhouse, redis, health), health, hours_ago(5))
