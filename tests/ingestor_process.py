@@ -33,6 +33,7 @@ from tests.parts import (
     wait_until,
 )
 
+EAGER = {"LECTR_LEASE_MS": "1000", "LECTR_BATCH_MAX_AGE_MS": "50"}
 TS_MS = 1_795_000_000_000
 """2026-11-18 11:06:40 UTC."""
 DAY_MS = 86_400_000
@@ -149,6 +150,10 @@ class Pusher:
         return {int(source): text.decode() for source, text in found.items() if source not in {b"run", b"writes"}}
 
 
+class EagerIngestor(Ingestor):
+    module = "tests.eager_ingestor"
+
+
 @dataclass
 class Stores:
     """A Redis of a test's own and an empty database, whose engine it may share with other tests."""
@@ -162,6 +167,11 @@ class Stores:
     def ingestor(self, name: str = "ingestor", **settings: str) -> Ingestor:
         """A started ingestor; stopped with the stores."""
         return Ingestor(self.directory / name, self.redis_url, self.clickhouse_url, LECTR_INSTANCE=name, **settings)
+
+    def eager(self, **settings: str) -> Ingestor:
+        """The same, with short rounds and short batches."""
+        urls = self.redis_url, self.clickhouse_url
+        return EagerIngestor(self.directory / "eager", *urls, **{**EAGER, **settings})
 
     def crashing(self, step: str, **settings: str) -> Part:
         """An ingestor that kills itself with SIGKILL at a step of its way."""

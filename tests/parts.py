@@ -15,7 +15,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from deploy.local.redis_server import find_server, server_command
 
@@ -182,6 +182,7 @@ class Gateway(Part):
 class Ingestor(Part):
     """An ingestor process."""
 
+    module: ClassVar[str] = "ingestor"
     ops_url: str
 
     def __init__(
@@ -196,7 +197,7 @@ class Ingestor(Part):
                 **settings,
             }
         )
-        super().__init__("ingestor", python("ingestor"), environ, directory / "logs", root)
+        super().__init__("ingestor", python(self.module), environ, directory / "logs", root)
 
     def wait(self) -> "Ingestor":
         """Wait until it serves."""

@@ -9,7 +9,6 @@ from shared.stream import FRAME_VERSION, encode_event, encode_frame
 from tests.ingestor_process import Stores, event, metric, readiness, serving, some_events
 from tests.parts import execute, run_command, wait_until
 
-QUICK = {"LECTR_LEASE_MS": "1000", "LECTR_BATCH_MAX_AGE_MS": "50"}
 CONSTRAINT = "no_such"
 
 
@@ -29,7 +28,7 @@ def test_a_redriven_frame_is_stored_once(own: Stores) -> None:
     alter(own, f"ADD CONSTRAINT {CONSTRAINT} CHECK model_requested != 'refuse me'")
     events = [event(seq, model_requested="refuse me" if seq == 75 else "fine") for seq in range(200)]
     own.pusher.push(7, events, frame_events=50)
-    with serving(own.ingestor(**QUICK)) as part:
+    with serving(own.eager()) as part:
         own.wait_drained()
         assert own.figures() == (150, 150)
         (letter,) = [json.loads(line) for line in order(own.redis_url, "dead-letters", "--json").splitlines()]
@@ -51,7 +50,7 @@ def test_a_flood_of_refusals_stops_the_partition(own: Stores) -> None:
     client, stream = own.pusher.client, own.pusher.partition.stream
     for number in range(MOST_AT_ONCE + 30):
         client.xadd(stream, {"s": 9, "a": number, "n": 1, "f": b"\xc1"})
-    with serving(own.ingestor(**QUICK)) as part:
+    with serving(own.eager()) as part:
         wait_until(lambda: "over 10% of the last entries" in readiness(part)[1]["faults"].get("partition 0", ""))
         assert readiness(part)[0] == 503
         assert metric(part, "lectr_ingestor_dead_letters_total") == MOST_AT_ONCE
@@ -65,7 +64,7 @@ def test_a_newer_frame_waits_for_a_newer_ingestor(own: Stores) -> None:
     frame = msgspec.msgpack.decode(encode_frame(7, 10, "gw", [encode_event(event(10))]))
     frame[0] = FRAME_VERSION + 1
     own.pusher.client.xadd(own.pusher.partition.stream, {"s": 7, "a": 10, "n": 1, "f": msgspec.msgpack.encode(frame)})
-    with serving(own.ingestor(**QUICK)) as part:
+    with serving(own.eager()) as part:
         wait_until(lambda: "upgrade this ingestor" in readiness(part)[1]["faults"].get("partition 0", ""))
         assert metric(part, "lectr_ingestor_dead_letters_total") == 0
     assert own.figures() == (10, 10)

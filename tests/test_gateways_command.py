@@ -5,7 +5,6 @@ from shared.event import Event
 from tests.ingestor_process import Stores, event, serving
 from tests.parts import run_command, wait_until
 
-QUICK = {"LECTR_LEASE_MS": "1000", "LECTR_BATCH_MAX_AGE_MS": "50"}
 LOST, LIVING = 7, 8
 HOUR_MS = 3_600_000
 
@@ -33,7 +32,7 @@ def complete_s_ago(own: Stores) -> float:
 
 def test_a_lost_gateway_is_given_up(own: Stores) -> None:
     """It is listed, and given up only when it was silent for a minute; then what is complete moves on."""
-    with serving(own.ingestor(**QUICK)):
+    with serving(own.eager()):
         own.pusher.push(LOST, requests(50))
         own.wait_drained()
         see(own, LOST, unix_ms() - HOUR_MS, 60)

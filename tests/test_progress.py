@@ -10,7 +10,6 @@ from shared.stream import BootEnd, encode_boot_end, encode_event, encode_frame
 from tests.ingestor_process import TS_MS, Stores, event, metric, serving
 from tests.parts import wait_until
 
-QUICK = {"LECTR_LEASE_MS": "1000", "LECTR_BATCH_MAX_AGE_MS": "50"}
 GAP_DEADLINE_S = 60.0
 NOTHING = Census(marks={}, accepted={}, seen={}, fresh={}, ended={}, waiting_frames=0, first_frame_ms=0)
 
@@ -19,7 +18,7 @@ def test_an_event_taken_out_of_a_frame_is_a_gap(own: Stores) -> None:
     """One event deleted from a frame: its neighbours are stored, and within a minute the gap has its exact number."""
     events = [encode_event(event(seq)) for seq in range(100)]
     own.pusher.push_frame(7, encode_frame(7, 0, "gw-test", events[:42] + events[43:]), 0, 100, expected_seq=0)
-    with serving(own.ingestor(**QUICK)) as part:
+    with serving(own.eager()) as part:
         own.wait_drained()
         wait_until(lambda: metric(part, "lectr_ingestor_events_missing") == 1, deadline_s=GAP_DEADLINE_S)
         (gap,) = own.select("SELECT * FROM lectr.event_gaps")
@@ -43,7 +42,7 @@ def test_what_a_dead_gateway_took_with_it_is_a_gap(own: Stores) -> None:
         end = BootEnd("gw-test", TS_MS, TS_MS + 1_000, used, 2, killed=True)
         fields: dict[Any, Any] = {"s": source, "o": 0, "p": expected, "a": used, "n": 0, "e": encode_boot_end(end)}
         own.pusher.client.xadd(own.pusher.partition.stream, fields)
-    with serving(own.ingestor(**QUICK)):
+    with serving(own.eager()):
         own.wait_drained()
     gaps = own.select("SELECT gateway_boot, first_seq, end_seq, events FROM lectr.event_gaps ORDER BY gateway_boot")
     assert gaps == [
@@ -58,7 +57,7 @@ def test_what_a_dead_gateway_took_with_it_is_a_gap(own: Stores) -> None:
 def test_freshness_follows_what_is_stored(own: Stores) -> None:
     """Of a gateway that says nothing of itself, all is complete up to the end of its last stored request."""
     own.pusher.push(7, [event(seq) for seq in range(10)])
-    with serving(own.ingestor(**QUICK)):
+    with serving(own.eager()):
         query = "SELECT toUnixTimestamp64Milli(complete_up_to) AS ms FROM lectr.ingestion_progress FINAL"
         wait_until(lambda: own.select(query) == [{"ms": TS_MS + 9 + 1_500}])
 

@@ -21,7 +21,6 @@ from shared.environment import SecretUrl
 from tests.ingestor_process import Stores, metric, readiness, serving, some_events
 from tests.parts import execute, fetch, free_port, run_command, running, wait_until
 
-QUICK = {"LECTR_LEASE_MS": "1000", "LECTR_BATCH_MAX_AGE_MS": "50"}
 ROLLUP = "requests_to_hourly"
 NEEDED = ["requests", "requests_hourly", ROLLUP, "gateway_boots", "ingestion_progress"]
 DEADLINE_S = 20.0
@@ -145,7 +144,7 @@ async def test_an_absent_clickhouse_says_nothing_of_its_tables(monkeypatch: pyte
 def test_rows_go_on_while_the_rollups_view_is_gone(own: Stores) -> None:
     """Every event is stored meanwhile, and the two commands that the fault names bring them into the rollup."""
     sums = "SELECT sum(requests) AS n FROM lectr.usage_hourly"
-    with serving(own.ingestor(**QUICK)) as part:
+    with serving(own.eager()) as part:
         own.pusher.push(7, some_events(100))
         wait_until(lambda: own.figures() == (100, 100))
         execute(own.clickhouse_url, f"DROP TABLE lectr.{ROLLUP} SYNC")
@@ -167,7 +166,7 @@ def test_the_start_waits_for_what_is_gone(own: Stores, gone: str) -> None:
     """As for missing tables: it names the object and the command, is not ready, and starts when it is back."""
     execute(own.clickhouse_url, f"DROP TABLE lectr.{gone} SYNC")
     ops = f"127.0.0.1:{free_port()}"
-    part = own.ingestor(LECTR_OPS_LISTEN=ops, **QUICK)
+    part = own.eager(LECTR_OPS_LISTEN=ops)
     with running(part):
         line = part.line_with(gone)
         assert "run: python -m ingestor migrate" in line
@@ -181,7 +180,7 @@ def test_the_start_waits_for_what_is_gone(own: Stores, gone: str) -> None:
 
 def test_a_table_that_was_renamed_is_waited_for(own: Stores) -> None:
     """Events wait while there is no `requests`, and go into the one that `migrate` makes, and into the rollup."""
-    with serving(own.ingestor(**QUICK)) as part:
+    with serving(own.eager()) as part:
         own.pusher.push(7, some_events(100))
         wait_until(lambda: own.figures() == (100, 100))
         own.wait_drained()

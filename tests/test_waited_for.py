@@ -9,7 +9,6 @@ from tests.ingestor_process import Stores, event, metric, serving
 from tests.parts import wait_until
 from tests.test_gateways_command import order
 
-QUICK = {"LECTR_LEASE_MS": "1000", "LECTR_BATCH_MAX_AGE_MS": "50"}
 LOST, LIVING, ENDED, GIVEN_UP = 7, 8, 9, 10
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -48,7 +47,7 @@ def test_who_redis_forgot_is_waited_for(own: Stores) -> None:
     It is waited for where the setting says; when it announces itself in another partition it holds up that one.
     """
     hour_ago_ms = unix_ms() - HOUR_MS
-    with serving(own.ingestor(**QUICK)) as part:
+    with serving(own.eager()) as part:
         for source in (LOST, ENDED, GIVEN_UP):
             own.pusher.push(source, requests(50, hour_ago_ms))
         end(own, ENDED, 50)
@@ -77,7 +76,7 @@ def test_who_redis_forgot_is_waited_for(own: Stores) -> None:
 def test_who_was_given_up_stays_so_while_redis_remembers(own: Stores) -> None:
     """Redis has another run and its files: it knows who was given up, and nobody waits for that one again."""
     hour_ago_ms = unix_ms() - HOUR_MS
-    with serving(own.ingestor(**QUICK)) as part:
+    with serving(own.eager()) as part:
         own.pusher.push(GIVEN_UP, requests(50, hour_ago_ms))
         see(own, GIVEN_UP, hour_ago_ms, 60, hour_ago_ms)
         own.wait_drained()
@@ -92,7 +91,7 @@ def test_who_ended_is_forgotten_when_redis_goes_back(own: Stores) -> None:
     """A state of Redis from before its end: ClickHouse has the end, so it holds up nothing and is not listed."""
     hour_ago_ms = unix_ms() - HOUR_MS
     redis = own.pusher.client
-    with serving(own.ingestor(**QUICK)) as part:
+    with serving(own.eager()) as part:
         for source in (ENDED, LOST):
             own.pusher.push(source, requests(50, hour_ago_ms))
             see(own, source, hour_ago_ms, 50, hour_ago_ms)
@@ -132,7 +131,7 @@ def test_what_vanished_of_an_idle_gateway_is_expected_again_under_load(own: Stor
         keep_busy()
         return redis.hget(keys.accepted, str(LOST)) == b"100" and not redis.hexists(keys.ended, str(LIVING))
 
-    with serving(own.ingestor(**QUICK)) as part:
+    with serving(own.eager()) as part:
         wait_until(asked, deadline_s=DEADLINE_S / 2, every_s=0.05)
         assert metric(part, "lectr_ingestor_events_vanished_total") == 200
         again = requests(300, unix_ms())[100:]
