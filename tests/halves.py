@@ -1,6 +1,6 @@
 """`python -m tests.halves`: all tests, as two pytest processes side by side; what most tests do is wait.
 
-The second half holds the tests that bring installations of their own. Each half ends with the search for leaks, over
+The second half holds most tests that bring installations of their own. Each half ends with the search for leaks, over
 what it wrote itself. Exit code 0 only if both are green.
 """
 
@@ -13,8 +13,6 @@ LEAKS = "tests/test_leaks.py"
 SECOND = (
     "tests/faults",
     "tests/model",
-    "tests/test_redis_cluster.py",
-    "tests/test_redis_sentinel.py",
     "tests/test_local_stack.py",
 )
 
