@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.ingestor_process import Stores, stores_in
 from tests.lectr import Lectr, start_lectr
 from tests.mock_process import MockProcess
 from tests.parts import Gateway, running, start_clickhouse, start_redis
 from tests.shipper_site import Sender, Store, store_in
+
+# How fast an example is says what else the machine does.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -137,7 +137,7 @@ def _events_in(segment: Segment, events: list[tuple[int, bytes]]) -> int:
 
 
 TestBacklogAgainstAList = Machine.TestCase
-TestBacklogAgainstAList.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestBacklogAgainstAList.settings = settings(max_examples=100, stateful_step_count=40)
 
 
 def segment_starts(sender: Sender) -> list[int]:

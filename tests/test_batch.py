@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 import pytest
 import redis
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.journal import new_source
@@ -215,7 +215,6 @@ def streams(draw: st.DrawFn) -> list[Entry]:
     return found
 
 
-@settings(deadline=None)
 @given(streams(), marks)
 def test_the_same_entries_always_make_the_same_batch(found: list[Entry], before: dict[int, Marks]) -> None:
     """A replay with the recorded marks rebuilds bounds, token and events exactly; afterwards nothing is new."""
@@ -228,7 +227,6 @@ def test_the_same_entries_always_make_the_same_batch(found: list[Entry], before:
     assert (after.segments, after.done, after.bounds.rows) == ([], first.done, 0)
 
 
-@settings(deadline=None)
 @given(streams(), marks)
 def test_a_batch_is_what_plain_sets_say(found: list[Entry], before: Mapping[int, Marks]) -> None:
     """Each event is taken if and only if its number was not taken care of before, and is afterwards."""

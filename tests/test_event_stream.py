@@ -251,7 +251,6 @@ events = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(events, max_size=8), st.integers(0, 2**62), st.integers(0, SOURCE), texts)
 def test_frames_come_back_as_they_went(sent: list[Event], first_seq: int, source: int, gateway: str) -> None:
     """Whatever the events and the bounds, decoding gives what was encoded."""
@@ -260,7 +259,7 @@ def test_frames_come_back_as_they_went(sent: list[Event], first_seq: int, source
     assert decode_frame(data) == Frame(FRAME_VERSION, source, first_seq, gateway, numbered)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_damage_is_a_fault_or_a_frame(data: st.DataObject) -> None:
     """A frame with changed, missing or added bytes either still is a frame or raises FrameFault, and nothing else."""
@@ -277,7 +276,6 @@ def test_damage_is_a_fault_or_a_frame(data: st.DataObject) -> None:
         assert all(seq >= frame.first_seq for seq in frame.seqs)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_noise_is_a_fault(data: bytes) -> None:
     """Random bytes raise FrameFault, and nothing else."""
@@ -314,7 +312,6 @@ def test_the_partition_of_a_source_is_stable(source: int, partitions: int, index
     assert partition_of(source, partitions) == Partition(index)
 
 
-@settings(deadline=None)
 @given(st.integers(0, SOURCE), st.integers(1, 1024))
 def test_every_partition_exists(source: int, partitions: int) -> None:
     """A source's partition is one of those that the ingestors serve."""

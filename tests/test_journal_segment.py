@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.journal.records import RECORD_OVERHEAD_BYTES, records
@@ -63,7 +63,6 @@ def test_a_segment_is_filled_to_its_last_byte() -> None:
     segment.remove()
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=900), max_size=40), st.data())
 def test_any_cut_leaves_a_beginning(bodies: list[bytes], data: st.DataObject) -> None:
     """Whatever the sizes, a file cut anywhere gives the whole records before the cut, and no other."""

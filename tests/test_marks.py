@@ -1,7 +1,7 @@
 """Marks are sets of numbers: whatever is done with their ranges, a plain set gives the same."""
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingestor.marks import Marks, Range, runs_of
@@ -24,7 +24,6 @@ def assert_normal(mark: Marks) -> None:
         ends.append(end)
 
 
-@settings(deadline=None)
 @given(ranges)
 def test_ranges_make_a_set(given_ranges: list[Range]) -> None:
     """Ranges in any order, overlapping, touching, or the wrong way round, give the set of their numbers."""
@@ -33,7 +32,6 @@ def test_ranges_make_a_set(given_ranges: list[Range]) -> None:
     assert numbers_in(made.ranges) == numbers_in(given_ranges)
 
 
-@settings(deadline=None)
 @given(marks, ranges)
 @example(Marks.of([(0, 10)]), [(5, 3)])
 @example(Marks.of([(0, 10)]), [(10, 12)])
@@ -47,7 +45,6 @@ def test_adding_is_a_union(mark: Marks, more: list[Range]) -> None:
     assert numbers_in(mark.ranges) == before
 
 
-@settings(deadline=None)
 @given(marks, rising)
 def test_fresh_is_a_difference(mark: Marks, seqs: list[int]) -> None:
     """The places of the numbers that are not in the marks, in order."""
@@ -55,14 +52,12 @@ def test_fresh_is_a_difference(mark: Marks, seqs: list[int]) -> None:
     assert mark.fresh(seqs) == [place for place, seq in enumerate(seqs) if seq not in known]
 
 
-@settings(deadline=None)
 @given(marks, marks)
 def test_an_overlap_is_a_number_in_both(mark: Marks, other: Marks) -> None:
     """Ranges overlap marks when a number of theirs is among them."""
     assert mark.overlaps(other.ranges) == bool(numbers_in(mark.ranges) & numbers_in(other.ranges))
 
 
-@settings(deadline=None)
 @given(marks)
 def test_marks_come_back_as_they_went(mark: Marks) -> None:
     """What Redis keeps of marks gives the same marks again; it begins with the number below which none is missing."""
@@ -71,7 +66,6 @@ def test_marks_come_back_as_they_went(mark: Marks) -> None:
     assert int(text.partition(",")[0]) == mark.end_of_first
 
 
-@settings(deadline=None)
 @given(marks)
 def test_what_is_missing(mark: Marks) -> None:
     """Everything below `end_of_first` is there and it is not; `missing` counts the holes below the highest number."""
@@ -81,7 +75,6 @@ def test_what_is_missing(mark: Marks) -> None:
     assert mark.missing == len(set(range(max(known, default=0))) - known)
 
 
-@settings(deadline=None)
 @given(rising)
 def test_runs_are_the_numbers(seqs: list[int]) -> None:
     """Rising numbers come as the fewest ranges that hold them and nothing else."""

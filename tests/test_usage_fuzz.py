@@ -101,7 +101,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     path=st.sampled_from(sorted(ENDPOINTS)),
     status=st.sampled_from([200, 204, 302, 400, 429, 500, 999, 0]),
@@ -122,7 +122,7 @@ def test_no_bytes_make_a_meter_raise(
     assert 200 <= status < 300 or reading.usage == NO_USAGE
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     path=st.sampled_from(sorted(ENDPOINTS)),
     status=st.sampled_from([200, 200, 429]),
@@ -161,7 +161,7 @@ TOKENS = st.integers(0, 10**6)
 MAYBE = st.none() | TOKENS
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(inward=TOKENS, outward=TOKENS, parts=st.lists(MAYBE, min_size=7, max_size=7), is_responses=st.booleans())
 def test_openai_counts_add_up_to_the_providers_own(
     inward: int, outward: int, parts: list[int | None], is_responses: bool
@@ -183,7 +183,7 @@ def test_openai_counts_add_up_to_the_providers_own(
     assert (reading.usage.input_tokens, reading.usage.output_tokens) == (inward, outward)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(prompt=TOKENS, completion=TOKENS, hidden=TOKENS, reasoning=MAYBE)
 def test_gemini_compat_counts_add_up_to_the_total(prompt: int, completion: int, hidden: int, reasoning: int) -> None:
     """Thinking that only the total knows is output."""
@@ -198,7 +198,7 @@ def test_gemini_compat_counts_add_up_to_the_total(prompt: int, completion: int, 
     assert reading.usage.output_reasoning_tokens >= hidden
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(counts=st.lists(TOKENS, min_size=7, max_size=7), sound=MAYBE, cached_sound=MAYBE)
 def test_gemini_native_counts_add_up_to_the_total(counts: list[int], sound: int, cached_sound: int) -> None:
     """Prompt, tools, candidates and thoughts together are the total."""
@@ -219,7 +219,7 @@ def test_gemini_native_counts_add_up_to_the_total(counts: list[int], sound: int,
     assert reading.usage.input_tokens == prompt + tools
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(uncached=TOKENS, cached=TOKENS, written=TOKENS, output=TOKENS, split=st.lists(MAYBE, min_size=3, max_size=3))
 def test_anthropic_counts_add_up(
     uncached: int, cached: int, written: int, output: int, split: list[int | None]

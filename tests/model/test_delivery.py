@@ -16,7 +16,6 @@ from tests.model.delivery import CRASHES, Site, World
 WALKS = settings(
     max_examples=60,
     stateful_step_count=25,
-    deadline=None,
     derandomize=True,
     print_blob=False,
     suppress_health_check=list(HealthCheck),
