@@ -28,7 +28,7 @@ _SAID_END: Final = struct.Struct("<QQQ")
 _BEGUN_AT: Final = _RECORD_BYTES + 48
 _USED_AT: Final = _RECORD_BYTES + 64
 _COUNT: Final = struct.Struct("<QQ")
-"""A count and its inverse."""
+"""A count and its inverse, stored by one copy: packed in place, byte by byte, a kill would leave half of them."""
 _BARE_BEGUN_AT: Final = _RECORD_BYTES
 _BARE_COUNT: Final = struct.Struct("<Q")
 """A count that nothing can be checked against."""
@@ -103,7 +103,7 @@ class BootFile:
 
     def note_begun(self, count: int) -> None:
         """Note how many requests were begun."""
-        _COUNT.pack_into(self.map, _BEGUN_AT, count, count ^ _INVERSE)
+        self.map[_BEGUN_AT : _BEGUN_AT + _COUNT.size] = _COUNT.pack(count, count ^ _INVERSE)
 
     @property
     def used(self) -> int | None:
@@ -112,7 +112,7 @@ class BootFile:
 
     def note_used(self, next_seq: int) -> None:
         """Note the number behind the last one used."""
-        _COUNT.pack_into(self.map, _USED_AT, next_seq, next_seq ^ _INVERSE)
+        self.map[_USED_AT : _USED_AT + _COUNT.size] = _COUNT.pack(next_seq, next_seq ^ _INVERSE)
 
     @property
     def ended_at_seq(self) -> int | None:
