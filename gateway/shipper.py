@@ -7,6 +7,7 @@ forgotten what it took, it gets it again, from what the journal still holds.
 
 import asyncio
 import contextlib
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -26,6 +27,8 @@ _LONGEST_BACKOFF_S: Final = 5.0
 _LOOK_S: Final = 1.0
 """How often a gateway asks what was stored, and says that it lives."""
 _ADOPT_S: Final = 2.0
+_TURN_S: Final = 0.5
+"""How long one dead process' journal is shipped before the next one's, at least a frame."""
 _SLOW_S: Final = 1.0
 ENDED_ELSEWHERE_FIX: Final = "LECTR_STATE_DIR was copied, or is used twice: each gateway needs its own"
 T = TypeVar("T")
@@ -123,8 +126,10 @@ class Shipper:
                     looked_s = time.monotonic()
             except Exception as error:  # noqa: BLE001 - nothing ends shipping for good: counted, said, tried again
                 await self._defect(error)
-        await self._ship(self._own)
-        entry_id = await self._end(self._own, self._own_end())
+        entry_id = None
+        while entry_id is None:
+            await self._ship(self._own)
+            entry_id = await self._end(self._own, self._own_end())
         self._journal.note_end(SaidEnd(self._own.shipped_seq, entry_id))
 
     def _own_end(self) -> BootEnd:
@@ -136,20 +141,38 @@ class Shipper:
     async def _ship_orphans(self) -> None:
         said: set[str] = set()
         while not self._stopping:
-            try:
-                for orphan in await asyncio.to_thread(lambda: list(adopt_orphans(self._state_dir, said))):
-                    self._adopted[orphan.backlog.source] = orphan
-                for source, orphan in list(self._adopted.items()):
-                    if await self._finish(orphan):
-                        del self._adopted[source]
-            except OSError as error:
-                self._disk_refused(error)
-            except Exception as error:  # noqa: BLE001 - as above
-                await self._defect(error)
-            await asyncio.sleep(_LOOK_S if self._adopted else _ADOPT_S)
+            await self._sparing(self._adopt(said))
+            more = False
+            for source, orphan in list(self._adopted.items()):
+                until_s = time.monotonic() + _TURN_S
+                if await self._sparing(self._finish(orphan)):
+                    del self._adopted[source]
+                # Who used its turn up has another one as soon as all others had theirs.
+                more |= time.monotonic() >= until_s
+            await asyncio.sleep(0 if more else _LOOK_S if self._adopted else _ADOPT_S)
+
+    async def _sparing(self, work: Awaitable[bool]) -> bool:
+        """Its answer; False, counted and said, if it failed: the others go on."""
+        try:
+            return await work
+        except OSError as error:
+            self._disk_refused(error)
+        except Exception as error:  # noqa: BLE001 - as above
+            await self._defect(error)
+        return False
+
+    async def _adopt(self, said: set[str]) -> bool:
+        """Take every dead process' journal over, each as soon as it is found; whether there was one."""
+        found = adopt_orphans(self._state_dir, said)
+        while (orphan := await asyncio.to_thread(next, found, None)) is not None:
+            self._adopted[orphan.backlog.source] = orphan
+        return bool(self._adopted)
 
     async def _finish(self, orphan: Orphan) -> bool:
-        """Do what its process would still have done; whether all of it is in ClickHouse, and the journal gone."""
+        """Do what its process would still have done; whether all of it is in ClickHouse, and the journal gone.
+
+        A part of it if there is much: `_TURN_S` of shipping at once.
+        """
         backlog = orphan.backlog
         said = orphan.said_end
         marks = await self._insisting(
@@ -161,20 +184,21 @@ class Shipper:
             self._log.info("orphan_finished", source=backlog.source)
             return True
         await self._take(backlog, marks)
-        await self._ship(backlog)
-        if said and (marks.end_waits or marks.ended_ms == 0):
+        if not await self._ship(backlog, _TURN_S) or (said and (marks.end_waits or marks.ended_ms == 0)):
             return False
         record, file = orphan.boot.record, orphan.boot.file
         end_seq = max(backlog.next_seq, backlog.shipped_seq, file.used or 0, file.ended_at_seq or 0)
         unfinished = max((file.begun or 0) - end_seq, 0) if orphan.killed else 0
         end = BootEnd(record.instance, record.started_ms, orphan.ended_ms, end_seq, unfinished, killed=orphan.killed)
-        file.said_end = SaidEnd(backlog.next_seq, await self._end(backlog, end))
+        if (entry_id := await self._end(backlog, end)) is not None:
+            file.said_end = SaidEnd(backlog.next_seq, entry_id)
         return False
 
     # Any backlog.
 
-    async def _ship(self, backlog: Backlog) -> None:
-        """Everything that is there, until Redis has it."""
+    async def _ship(self, backlog: Backlog, most_s: float = math.inf) -> bool:
+        """Everything that is there, until Redis has it, or for so long; whether it has it."""
+        until_s = time.monotonic() + most_s
         while True:
             if (segment := backlog.to_load()) is not None:
                 await self._load(backlog, segment)
@@ -182,21 +206,20 @@ class Shipper:
             if run is not None:
                 await self._push(backlog, run)
             elif backlog.to_load() is None:
-                break
+                return True
+            if time.monotonic() >= until_s:
+                return False
 
     async def _load(self, backlog: Backlog, segment: Segment) -> None:
-        """Get a segment ready to be read, however long that takes; requests must not wait for the disk."""
-        while True:
-            try:
-                await asyncio.to_thread(segment.load)
-            except FileNotFoundError:
-                self._log.error("segment_gone", source=backlog.source, first_seq=segment.first_seq)
-                backlog.give_up(segment)
-            except OSError as error:
-                self._disk_refused(error)
-                await asyncio.sleep(_FIRST_BACKOFF_S)
-                continue
-            return
+        """Get a segment ready to be read, or say why not: it is tried again. Requests must not wait for the disk."""
+        try:
+            await asyncio.to_thread(segment.load)
+        except FileNotFoundError:
+            self._log.error("segment_gone", source=backlog.source, first_seq=segment.first_seq)
+            backlog.give_up(segment)
+        except OSError as error:
+            self._disk_refused(error)
+            await asyncio.sleep(_FIRST_BACKOFF_S)
 
     def _disk_refused(self, error: OSError) -> None:
         counters.journal_disk_faults.labels(type(error).__name__).inc()
@@ -242,14 +265,13 @@ class Shipper:
         if seq != backlog.shipped_seq:
             backlog.seek(seq)
 
-    async def _end(self, backlog: Backlog, end: BootEnd) -> str:
-        """Put the record of its end behind a source's frames; the id of its entry."""
-        while True:
-            expected_seq, entry_id = await self._insisting(lambda: self._stream.end(backlog, end))
-            if expected_seq == backlog.shipped_seq:
-                return entry_id
-            self._seek(backlog, expected_seq)
-            await self._ship(backlog)
+    async def _end(self, backlog: Backlog, end: BootEnd) -> str | None:
+        """Put the record of its end behind a source's frames; the id of its entry, None if some are to come again."""
+        expected_seq, entry_id = await self._insisting(lambda: self._stream.end(backlog, end))
+        if expected_seq == backlog.shipped_seq:
+            return entry_id
+        self._seek(backlog, expected_seq)
+        return None
 
     async def _insisting(self, call: Callable[[], Awaitable[T]]) -> T:
         """The answer, asked for until it comes."""

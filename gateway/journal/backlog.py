@@ -7,6 +7,7 @@ forgets, `seek` goes back for it; what is confirmed, `confirm` gives up.
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -178,8 +179,8 @@ class Backlog:
     def _following(self, segment: Segment) -> Segment | None:
         if not segment.sealed:
             return None
-        later = (other for other in self.segments if other.first_seq >= segment.next_seq and other is not segment)
-        return next(later, None)
+        # By its place, whatever the numbers say: who goes on never comes back.
+        return next(islice(self.segments, self.segments.index(segment) + 1, None), None)
 
     def _read_from(self, segment: Segment) -> None:
         self._let_go()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.journal.arrange import arrange
 from gateway.journal.backlog import Backlog
 from gateway.journal.boot import Boot, BootFault, boot_folders, set_aside
 from gateway.journal.boot_file import NewerBoot, SaidEnd
@@ -61,6 +62,9 @@ def adopt_orphans(state_dir: str, said: set[str] | None = None) -> Iterator[Orph
                 set_aside(folder)
         except OSError as error:
             get_log("orphans").error("orphan_unreadable", folder=folder.name, error=error.strerror)
+        except Exception as error:  # noqa: BLE001 - one that nobody foresaw must not keep the others
+            counters.journal_damaged.inc()
+            get_log("orphans").error("orphan_unreadable", folder=folder.name, error=type(error).__name__)
     counters.journal_newer.set(len(newer))
     for name in newer - (said or set()):
         get_log("orphans").error("boot_of_newer_release", folder=name, fix="a gateway of that release ships its events")
@@ -74,14 +78,14 @@ def _orphan(boot: Boot) -> Orphan:
         get_log("orphans").error("boot_damaged", folder=boot.folder.name, unfinished_known=boot.file.begun is not None)
     try:
         return Orphan(boot, _backlog(boot), boot.file.ended_ms or unix_ms())
-    except OSError:
+    except Exception:
         # Its lock goes back, for another try.
         boot.close()
         raise
 
 
 def _backlog(boot: Boot) -> Backlog:
-    """All segments that can be read, in order."""
+    """All segments that can be read, in order: none holds a number of another."""
     segments: list[Segment] = []
     for path in sorted(boot.folder.glob(f"*{SUFFIX}")):
         try:
@@ -90,7 +94,7 @@ def _backlog(boot: Boot) -> Backlog:
             counters.journal_damaged.inc()
             get_log("orphans").error("segment_unreadable", folder=boot.folder.name, file=path.name, detail=str(fault))
             set_aside(path)
-    segments.sort(key=lambda segment: segment.first_seq)
+    segments = arrange(boot, segments)
     torn = False
     for segment, following in pairwise(segments):
         segment.next_seq = following.first_seq

@@ -64,6 +64,7 @@ class Segment:
         "damaged",
         "end",
         "first_seq",
+        "headed",
         "next_seq",
         "path",
         "sealed",
@@ -78,6 +79,8 @@ class Segment:
         self.next_seq = first_seq
         self.sealed = False
         """Nothing is appended any more."""
+        self.headed = True
+        """Whether its header says what it holds; else its name does, which may be wrong."""
         self._map = mapped
         self._detours: dict[int, int] = {}
         """Where no record can be read: where the next one begins."""
@@ -115,7 +118,13 @@ class Segment:
             segment.note_damage(0, 0)
         segment.end = size_bytes
         segment.sealed = True
+        segment.headed = whole
         return segment
+
+    def numbers(self) -> list[int]:
+        """Of all records that can be read, however damaged the file. Blocks. Raises OSError."""
+        self._examine()
+        return [record.seq for record in self.records(HEADER_BYTES)]
 
     def find_end(self) -> bool:
         """Find the end of one that was opened; whether its last record is torn: its writer was killed within it."""
