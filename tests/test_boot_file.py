@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.journal import Orphan, adopt_orphans
+from gateway.journal import Orphan, SaidEnd, adopt_orphans
 from gateway.journal.boot_file import BootRecord
 from gateway.journal.segment import HEADER_BYTES
 from shared import counters
@@ -91,6 +91,55 @@ def test_a_changed_byte_of_an_orderly_end(state: Path) -> None:
         orphan.backlog.close()
         orphan.boot.close()
     assert journal.next_seq == EVENTS
+
+
+def test_a_changed_byte_of_an_end_that_was_said(state: Path) -> None:
+    """An end record that somebody noted is what it was, or is said again; one that was noted without a check counts."""
+    leave_killed(state, EVENTS)
+    path = file_of(state)
+    said = SaidEnd(EVENTS, "1795000000000-7")
+    orphan = adopted(state)
+    orphan.boot.file.said_end = said
+    orphan.backlog.close()
+    orphan.boot.close()
+    whole = path.read_bytes()
+    for place in range(COUNTS_AT + 24, COUNTS_AT + 48):
+        content = bytearray(whole)
+        content[place] ^= 0x40
+        path.write_bytes(content)
+        assert said_end_in(state) is None, place
+    content = bytearray(whole)
+    content[COUNTS_AT + 84 : COUNTS_AT + 88] = bytes(4)
+    path.write_bytes(content)
+    assert said_end_in(state) == said
+
+
+def said_end_in(state: Path) -> SaidEnd | None:
+    orphan = adopted(state)
+    said = orphan.boot.file.said_end
+    orphan.backlog.close()
+    orphan.boot.close()
+    return said
+
+
+@pytest.mark.parametrize("sector", range(8))
+async def test_a_zeroed_sector_is_damage(store: Store, state: Path, sector: int) -> None:
+    """A sector of zeros is no file of an older release: what can be read counts, and what cannot is said."""
+    left = leave_killed(state, EVENTS, begun=EVENTS + 2)
+    path = file_of(state)
+    content = bytearray(path.read_bytes())
+    held = content[512 * sector : 512 * (sector + 1)]
+    content[512 * sector : 512 * (sector + 1)] = bytes(512)
+    path.write_bytes(content)
+    damaged = count(counters.journal_damaged)
+    with capture_logs() as logs:
+        end = await end_of(store, state, left.source)
+    counts = sector == COUNTS_AT // 512
+    assert (end.gateway, end.events, end.killed) == (INSTANCE, EVENTS, True)
+    assert end.unfinished == (0 if counts else 2)
+    said = [(line["event"], line["unfinished_known"]) for line in logs if line["log_level"] == "error"]
+    assert said == ([("boot_damaged", not counts)] if any(held) else [])
+    assert count(counters.journal_damaged) - damaged == any(held)
 
 
 async def test_a_damaged_record_is_read_from_its_copy(store: Store, state: Path) -> None:

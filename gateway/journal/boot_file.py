@@ -33,6 +33,8 @@ _BARE_BEGUN_AT: Final = _RECORD_BYTES
 _BARE_COUNT: Final = struct.Struct("<Q")
 """A count that nothing can be checked against."""
 _END_CRC_AT: Final = _RECORD_BYTES + 80
+_SAID_END_CRC_AT: Final = _RECORD_BYTES + 84
+"""0 where a release of before noted an end that was said."""
 _CRC: Final = struct.Struct("<I")
 _INVERSE: Final = 2**64 - 1
 
@@ -90,9 +92,9 @@ class BootFile:
     @property
     def damaged(self) -> bool:
         """Whether a part of it cannot be read."""
-        if None in map(self._record_at, _RECORDS_AT[:1] if self._is_bare else _RECORDS_AT):
-            return True
-        return not self._is_bare and (None in (self.begun, self.used) or not self._end_fits)
+        if self._is_bare:
+            return False
+        return None in (*map(self._record_at, _RECORDS_AT), self.begun, self.used) or not self._end_fits
 
     @property
     def begun(self) -> int | None:
@@ -134,13 +136,19 @@ class BootFile:
     @property
     def said_end(self) -> SaidEnd | None:
         """The end record that whoever owned this folder put on the stream, if somebody did."""
-        next_seq, first, second = _SAID_END.unpack_from(self.map, _SAID_END_AT)
+        written = self.map[_SAID_END_AT : _SAID_END_AT + _SAID_END.size]
+        if _CRC.unpack_from(self.map, _SAID_END_CRC_AT)[0] not in {0, zlib.crc32(written)}:
+            # Then it is said again, which replaces it.
+            return None
+        next_seq, first, second = _SAID_END.unpack(written)
         return SaidEnd(next_seq, f"{first}-{second}") if first or second else None
 
     @said_end.setter
     def said_end(self, said: SaidEnd) -> None:
         first, _, second = said.entry_id.partition("-")
-        _SAID_END.pack_into(self.map, _SAID_END_AT, said.next_seq, int(first), int(second))
+        written = _SAID_END.pack(said.next_seq, int(first), int(second))
+        _CRC.pack_into(self.map, _SAID_END_CRC_AT, zlib.crc32(written))
+        self.map[_SAID_END_AT : _SAID_END_AT + _SAID_END.size] = written
 
     def _record_at(self, position: int) -> BootRecord | None:
         size, crc = _HEAD.unpack_from(self.map, position)
@@ -161,8 +169,13 @@ class BootFile:
 
     @property
     def _is_bare(self) -> bool:
-        """Whether a release made it that wrote one record, and nothing to check numbers against."""
-        return not any(self.map[_BEGUN_AT : _END_CRC_AT + _CRC.size])
+        """Whether a release made it that wrote one record, and nothing to check numbers against.
+
+        A file with a sector of zeros has its other record.
+        """
+        if any(self.map[_BEGUN_AT : _END_CRC_AT + _CRC.size]) or any(self.map[_RECORDS_AT[1] :]):
+            return False
+        return self._record_at(_RECORDS_AT[0]) is not None
 
     @property
     def _end_fits(self) -> bool:
