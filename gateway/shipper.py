@@ -163,7 +163,7 @@ class Shipper:
 
     async def _adopt(self, said: set[str]) -> bool:
         """Take every dead process' journal over, each as soon as it is found; whether there was one."""
-        found = adopt_orphans(self._state_dir, said)
+        found = adopt_orphans(self._state_dir, said, self._own.partitions)
         while (orphan := await asyncio.to_thread(next, found, None)) is not None:
             self._adopted[orphan.backlog.source] = orphan
         return bool(self._adopted)

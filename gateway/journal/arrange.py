@@ -98,7 +98,7 @@ def _merged(boot: Boot, one: Segment, other: Segment) -> Segment:
     unborn.unlink(missing_ok=True)
     size_bytes = HEADER_BYTES + sum(RECORD_OVERHEAD_BYTES + len(record.body) for record in found.values())
     allocate(unborn, size_bytes)
-    segment = Segment.begin(unborn, boot.record.source, min(found), size_bytes)
+    segment = Segment.begin(unborn, boot.record.source, min(found), size_bytes, boot.record.partitions)
     for seq, record in sorted(found.items()):
         segment.append(seq, record.body)
     segment.sync()

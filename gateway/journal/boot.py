@@ -6,6 +6,7 @@ In: a folder. Out: a Boot that says who wrote there, how many requests it began,
 """
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import mmap
@@ -16,7 +17,8 @@ import time
 from pathlib import Path
 from typing import Final, Self
 
-from gateway.journal.boot_file import SIZE_BYTES, BootFile, BootRecord, NewerBoot, encode_record
+from gateway.journal.boot_file import SIZE_BYTES, BootFile, BootRecord, encode_record
+from gateway.journal.rebuilt import rebuilt_record
 
 _FILE: Final = "boot"
 _UNBORN: Final = ".new"
@@ -26,7 +28,7 @@ _DAMAGED: Final = "damaged"
 
 
 class BootFault(Exception):
-    """A folder whose file `boot` cannot be read; the text names it."""
+    """A folder that does not say whose it is, neither by its file `boot` nor otherwise; the text names it."""
 
 
 class Boot:
@@ -37,12 +39,14 @@ class Boot:
         self.record = record
         self.file = BootFile(mapped)
         """What the process notes of itself."""
+        self.rebuilt = False
+        """Whether its record could not be read, and was made anew from what else is in the folder."""
         self._descriptor = descriptor
         self._map = mapped
 
     @classmethod
     def create(cls, root: Path, record: BootRecord) -> Self:
-        """Make the folder of this process. Raises OSError."""
+        """Make the folder of this process, so that a power cut leaves it. Blocks. Raises OSError."""
         root.mkdir(parents=True, exist_ok=True)
         name = f"{record.source:016x}"
         unborn = root / f"{name}{_UNBORN}"
@@ -54,31 +58,47 @@ class Boot:
             # Asked for first: a full disk would take a part of it.
             os.posix_fallocate(descriptor, 0, SIZE_BYTES)
             os.write(descriptor, content)
+            os.fsync(descriptor)
+            sync_folder(unborn)
+            made = cls(root / name, descriptor, mmap.mmap(descriptor, 0), record)
             unborn.rename(root / name)
-            return cls(root / name, descriptor, mmap.mmap(descriptor, 0), record)
         except OSError:
             os.close(descriptor)
             shutil.rmtree(unborn, ignore_errors=True)
             raise
+        for parent in (root, root.parent):
+            # The process lives there already: that its disk refuses is said when it is asked to write events.
+            with contextlib.suppress(OSError):
+                sync_folder(parent)
+        return made
 
     @classmethod
-    def adopt(cls, folder: Path) -> Self | None:
-        """The boot of a folder, if nobody lives there; None if somebody does. Raises BootFault, NewerBoot, OSError."""
+    def adopt(cls, folder: Path, partitions: int | None) -> Self | None:
+        """The boot of a folder, if nobody lives there; None if somebody does. Raises BootFault, NewerBoot, OSError.
+
+        `partitions` is for one that no file says: how many the stream has now.
+        """
         descriptor = _lock(folder)
         if descriptor is None:
             return None
         mapped = mmap.mmap(descriptor, 0)
         try:
-            record = BootFile(mapped).record()
-            if record is not None:
-                return cls(folder, descriptor, mapped, record)
-        except NewerBoot:
+            known = BootFile(mapped).record()
+            record = known or rebuilt_record(folder, partitions)
+        except Exception:
             mapped.close()
             os.close(descriptor)
             raise
-        mapped.close()
-        os.close(descriptor)
-        raise BootFault(f"{folder.name}/{_FILE} is damaged")
+        if record is None:
+            mapped.close()
+            os.close(descriptor)
+            raise BootFault(f"{folder.name}/{_FILE} is damaged, and nothing else says whose it is")
+        boot = cls(folder, descriptor, mapped, record)
+        if known is None:
+            # For good: its events must stay in their partition when it is adopted again.
+            boot.file.replace_record(record)
+            boot.rebuilt = True
+        return boot
 
     def in_place(self) -> bool:
         """Whether the file that is locked is still the one that others find, as far as the disk tells. Blocks."""
@@ -89,6 +109,11 @@ class Boot:
         except OSError:
             return True
         return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
+
+    def sync(self) -> None:
+        """Have the disk write what the process noted of itself. Blocks. Raises OSError."""
+        if not self._map.closed:
+            os.fdatasync(self._descriptor)
 
     def close(self) -> None:
         """Give the lock up; whoever comes next owns the folder. Once is enough."""
@@ -143,13 +168,26 @@ def set_aside(path: Path) -> None:
             return
 
 
+def sync_folder(folder: Path) -> None:
+    """Have the disk write the names of the files in a folder. Blocks. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems write names at once, and refuse to be asked.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+    finally:
+        os.close(descriptor)
+
+
 def new_source() -> int:
     """63 random bits that name one boot of one gateway process; drawn, so two hosts never share one."""
     return secrets.randbits(63)
 
 
 def _lock(folder: Path) -> int | None:
-    """The file `boot`, locked; None if somebody lives there, or is just done with it. Raises OSError, BootFault."""
+    """The file `boot`, locked, in full size; None if somebody lives there, or is just done with it. Raises OSError."""
     try:
         descriptor = os.open(folder / _FILE, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -160,9 +198,13 @@ def _lock(folder: Path) -> int | None:
     except (BlockingIOError, FileNotFoundError):
         os.close(descriptor)
         return None
-    if held.st_size < SIZE_BYTES or (named.st_dev, named.st_ino) != (held.st_dev, held.st_ino):
+    if (named.st_dev, named.st_ino) != (held.st_dev, held.st_ino):
         os.close(descriptor)
-        if held.st_size < SIZE_BYTES:
-            raise BootFault(f"{folder.name}/{_FILE} is too short")
         return None
+    if held.st_size < SIZE_BYTES:
+        try:
+            os.posix_fallocate(descriptor, 0, SIZE_BYTES)
+        except OSError:
+            os.close(descriptor)
+            raise
     return descriptor

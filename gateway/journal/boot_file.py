@@ -89,6 +89,12 @@ class BootFile:
         """Who wrote the folder; None if that cannot be read. Raises NewerBoot."""
         return self._record_at(_RECORDS_AT[0]) or self._record_at(_RECORDS_AT[1])
 
+    def replace_record(self, record: BootRecord) -> None:
+        """Note who wrote the folder, where that could not be read."""
+        content = encode_record(record)
+        for at in _RECORDS_AT:
+            self.map[at : at + _RECORD_BYTES] = content[at : at + _RECORD_BYTES]
+
     @property
     def damaged(self) -> bool:
         """Whether a part of it cannot be read."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.journal.backlog import Backlog
-from gateway.journal.boot import Boot
+from gateway.journal.boot import Boot, sync_folder
 from gateway.journal.boot_file import BootRecord, SaidEnd
 from gateway.journal.segment import SUFFIX, Segment, allocate
 from shared import counters
@@ -193,11 +193,14 @@ class Journal:
             if spare is not None:
                 path = self._boot.folder / f"{first_seq:020d}{SUFFIX}"
                 try:
-                    return Segment.begin(spare.rename(path), self.source, first_seq, self._segment_bytes)
+                    return self._begin_segment(spare.rename(path), first_seq)
                 except OSError as error:
                     path.unlink(missing_ok=True)
                     self._disk_refused(error)
-        return Segment.begin(None, self.source, first_seq, self._segment_bytes)
+        return self._begin_segment(None, first_seq)
+
+    def _begin_segment(self, path: Path | None, first_seq: int) -> Segment:
+        return Segment.begin(path, self.source, first_seq, self._segment_bytes, self._record.partitions)
 
     def _make_spare(self, folder: Path) -> Path | None:
         # Named apart: one may be needed at once while a thread still makes another.
@@ -247,8 +250,10 @@ class Journal:
             await self._settle(self._boot.folder, self._homeless.pop())
         due = self._sync_interval_s and now_s - self._synced_s >= self._sync_interval_s
         if due and self.next_seq != self._synced_seq:
+            # The one before the current may have got its last events since.
+            behind = [segment for segment in self.backlog.segments if segment.next_seq > self._synced_seq]
             self._synced_s, self._synced_seq = now_s, self.next_seq
-            await asyncio.to_thread(self._sync, self._current)
+            await asyncio.to_thread(self._sync, behind, self._boot)
 
     def _leave(self, gone: Boot) -> None:
         """Go on in memory, and in a new folder as soon as there is one: nobody would find what the old one holds."""
@@ -287,18 +292,35 @@ class Journal:
             boot.file.note_begun(self._begun)
             boot.file.note_used(self.next_seq)
             self._boot = boot
+        elif self._sync_interval_s:
+            # For the name of the segment that the file became which was ready before.
+            try:
+                sync_folder(self._boot.folder)
+            except OSError as error:
+                self._not_synced(error)
         self._spare = self._make_spare(self._boot.folder)
 
-    def _sync(self, segment: Segment) -> None:
+    def _sync(self, segments: list[Segment], boot: Boot | None) -> None:
         try:
-            segment.sync()
+            for segment in segments:
+                try:
+                    segment.sync()
+                except FileNotFoundError:
+                    # A complete one was confirmed meanwhile.
+                    if not segment.sealed:
+                        raise
+            if boot is not None:
+                boot.sync()
         except OSError as error:
-            counters.journal_disk_faults.labels(type(error).__name__).inc()
-            if not self._sync_failing:
-                self._log.error("journal_not_synced", error=error.strerror, fix="LECTR_STATE_DIR")
+            self._not_synced(error)
             self._sync_failing = True
         else:
             self._sync_failing = False
+
+    def _not_synced(self, error: OSError) -> None:
+        counters.journal_disk_faults.labels(type(error).__name__).inc()
+        if not self._sync_failing:
+            self._log.error("journal_not_synced", error=error.strerror, fix="LECTR_STATE_DIR")
 
 
 def _write(path: Path, content: bytes) -> None:

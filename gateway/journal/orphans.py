@@ -42,15 +42,16 @@ class Orphan(msgspec.Struct, frozen=True):
         return said if said and said.next_seq >= self.backlog.next_seq else None
 
 
-def adopt_orphans(state_dir: str, said: set[str] | None = None) -> Iterator[Orphan]:
+def adopt_orphans(state_dir: str, said: set[str] | None = None, partitions: int | None = None) -> Iterator[Orphan]:
     """Every boot here whose process is dead and that nobody else adopted. Raises OSError for an unreadable root.
 
-    Those of a newer release are left where they are; `said` remembers which of them the log has named.
+    Those of a newer release are left where they are; `said` remembers which of them the log has named. `partitions`,
+    of the stream now, are for one that has lost what it said of them.
     """
     newer: set[str] = set()
     for folder in boot_folders(Path(state_dir) / FOLDER) if state_dir else []:
         try:
-            boot = Boot.adopt(folder)
+            boot = Boot.adopt(folder, partitions)
             if boot is not None:
                 yield _orphan(boot)
         except NewerBoot:
@@ -73,9 +74,14 @@ def adopt_orphans(state_dir: str, said: set[str] | None = None) -> Iterator[Orph
 
 
 def _orphan(boot: Boot) -> Orphan:
-    if boot.file.damaged:
+    if boot.rebuilt or boot.file.damaged:
         counters.journal_damaged.inc()
-        get_log("orphans").error("boot_damaged", folder=boot.folder.name, unfinished_known=boot.file.begun is not None)
+        get_log("orphans").error(
+            "boot_damaged",
+            folder=boot.folder.name,
+            unfinished_known=boot.file.begun is not None,
+            instance_known=not boot.rebuilt,
+        )
     try:
         return Orphan(boot, _backlog(boot), boot.file.ended_ms or unix_ms())
     except Exception:

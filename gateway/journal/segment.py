@@ -1,10 +1,11 @@
 """One file of a journal: a fixed size, appended to by one process, read by the same or by whoever adopts it.
 
-Layout, little-endian: magic (8 bytes), source u64, first seq u64, CRC-32 of these u32; records from byte 32 on; zeros
-to the end. A record is length u32, CRC-32 of all else u32, seq u64, body; a length of 0 ends the file. A record is
-written by one copy into the mapped file: a process killed within it leaves a checksum that does not fit, and nothing
-behind it. Where more records follow, the file is damaged, and is read on behind the bad place. Disk is allocated for
-the whole size before the first record. Without a folder a segment is plain memory.
+Layout, little-endian: magic (8 bytes), source u64, first seq u64, CRC-32 of these u32, the stream's partitions u16,
+the events' version u8 and a check of these two u8; records from byte 32 on; zeros to the end. A record is length u32,
+CRC-32 of all else u32, seq u64, body; a length of 0 ends the file. A record is written by one copy into the mapped
+file: a process killed within it leaves a checksum that does not fit, and nothing behind it. Where more records follow,
+the file is damaged, and is read on behind the bad place. Disk is allocated for the whole size before the first record.
+Without a folder a segment is plain memory.
 """
 
 import mmap
@@ -15,6 +16,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from gateway.journal.records import (
     RECORD,
@@ -27,18 +30,56 @@ from gateway.journal.records import (
 )
 from shared import counters
 from shared.logs import get_log
+from shared.stream import FRAME_VERSION
 
 SUFFIX: Final = ".segment"
 HEADER_BYTES: Final = 32
 _MAGIC: Final = b"lectrj1\n"
 _HEADER: Final = struct.Struct("<8sQQ")
 _CRC: Final = struct.Struct("<I")
+_STREAM_AT: Final = 28
+_STREAM: Final = struct.Struct("<HBB")
+"""Partitions, version, check; zeros in a file of a release that did not write them."""
+_STREAM_CHECK: Final = 0xA5
 _FILLING_BYTES: Final = 1 << 20
 _NAME: Final = re.compile(rf"[0-9]{{20}}{re.escape(SUFFIX)}")
 
 
 class SegmentFault(Exception):
     """A file that is no segment of its folder; the text names it and what is wrong."""
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What a file says of itself."""
+
+    source: int
+    first_seq: int
+    partitions: int
+    """Of the stream, for events of this boot; 0 if it does not say."""
+    version: int
+    """Of its events."""
+
+
+def read_header(path: Path) -> Header | None:
+    """What a file says of itself; None if that cannot be read. Raises OSError."""
+    with path.open("rb") as file:
+        return _header_in(file.read(HEADER_BYTES))
+
+
+def _header_in(head: bytes) -> Header | None:
+    if len(head) < HEADER_BYTES:
+        return None
+    magic, source, first_seq = _HEADER.unpack_from(head)
+    if magic != _MAGIC or _CRC.unpack_from(head, _HEADER.size)[0] != zlib.crc32(head[: _HEADER.size]):
+        return None
+    partitions, version, check = _STREAM.unpack_from(head, _STREAM_AT)
+    if check != _stream_check(partitions, version):
+        partitions, version = 0, FRAME_VERSION
+    return Header(source, first_seq, partitions, version)
+
+
+def _stream_check(partitions: int, version: int) -> int:
+    return (partitions & 0xFF) ^ (partitions >> 8) ^ version ^ _STREAM_CHECK
 
 
 def allocate(path: Path, size_bytes: int) -> None:
@@ -89,11 +130,12 @@ class Segment:
         """Whether a part of it cannot be read, as far as is known."""
 
     @classmethod
-    def begin(cls, path: Path | None, source: int, first_seq: int, size_bytes: int) -> "Segment":
+    def begin(cls, path: Path | None, source: int, first_seq: int, size_bytes: int, partitions: int = 0) -> "Segment":
         """Take a file made by `allocate` (or memory, without a path) into use. Raises OSError."""
         segment = cls(path, first_seq, size_bytes, mmap.mmap(-1, size_bytes) if path is None else _map(path))
         head = _HEADER.pack(_MAGIC, source, first_seq)
-        segment.map[:HEADER_BYTES] = (head + _CRC.pack(zlib.crc32(head))).ljust(HEADER_BYTES, b"\0")
+        stream = _STREAM.pack(partitions, FRAME_VERSION, _stream_check(partitions, FRAME_VERSION))
+        segment.map[:HEADER_BYTES] = head + _CRC.pack(zlib.crc32(head)) + stream
         return segment
 
     @classmethod
@@ -107,18 +149,16 @@ class Segment:
             size_bytes = os.fstat(file.fileno()).st_size
         if len(head) < HEADER_BYTES:
             raise SegmentFault("too short")
-        magic, said, first_seq = _HEADER.unpack_from(head)
-        (crc,) = _CRC.unpack_from(head, _HEADER.size)
-        whole = magic == _MAGIC and crc == zlib.crc32(head[: _HEADER.size])
-        if (whole and said != source) or not (whole or _NAME.fullmatch(path.name)):
+        header = _header_in(head)
+        if header.source != source if header is not None else not _NAME.fullmatch(path.name):
             raise SegmentFault("no segment of this boot")
-        segment = cls(path, first_seq if whole else int(path.stem), size_bytes, None)
+        segment = cls(path, header.first_seq if header is not None else int(path.stem), size_bytes, None)
         # One without a head is one whose writer was killed before it wrote it.
-        if not whole and any(head):
+        if header is None and any(head):
             segment.note_damage(0, 0)
         segment.end = size_bytes
         segment.sealed = True
-        segment.headed = whole
+        segment.headed = header is not None
         return segment
 
     def numbers(self) -> list[int]:
