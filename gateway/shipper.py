@@ -110,7 +110,7 @@ class Shipper:
     # This process' own events.
 
     async def _ship_own(self) -> None:
-        looked_s = 0.0
+        looked_s = -math.inf
         # Events wait in the journal until Redis is there, and so does this question.
         self.redis_unsafe = await self._insisting(self._stream.unsafe_settings)
         counters.gateway_redis_unsafe.set(len(self.redis_unsafe))
@@ -120,10 +120,11 @@ class Shipper:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._interval_s)
             try:
-                await self._ship(self._own)
+                # First: what is shipped counts as late from when this process was heard.
                 if time.monotonic() - looked_s >= _LOOK_S and not self._stopping:
                     await self._look()
                     looked_s = time.monotonic()
+                await self._ship(self._own, _LOOK_S)
             except Exception as error:  # noqa: BLE001 - nothing ends shipping for good: counted, said, tried again
                 await self._defect(error)
         entry_id = None
@@ -163,10 +164,22 @@ class Shipper:
 
     async def _adopt(self, said: set[str]) -> bool:
         """Take every dead process' journal over, each as soon as it is found; whether there was one."""
-        found = adopt_orphans(self._state_dir, said, self._own.partitions)
+        found, new = adopt_orphans(self._state_dir, said, self._own.partitions), []
         while (orphan := await asyncio.to_thread(next, found, None)) is not None:
             self._adopted[orphan.backlog.source] = orphan
-        return bool(self._adopted)
+            new.append(orphan)
+        for orphan in new:
+            # Its turn may come late: until then nobody is to think that all of it is stored.
+            await self._ask(orphan)
+        return bool(new)
+
+    async def _ask(self, orphan: Orphan) -> Marks:
+        """How far it is, and let it be known that it is there."""
+        said = orphan.said_end
+        seen = (unix_ms(), _end_seq(orphan), orphan.boot.record.started_ms)
+        return await self._insisting(
+            lambda: self._stream.marks(orphan.backlog, seen=seen, living=False, end_id=said.entry_id if said else "")
+        )
 
     async def _finish(self, orphan: Orphan) -> bool:
         """Do what its process would still have done; whether all of it is in ClickHouse, and the journal gone.
@@ -175,9 +188,7 @@ class Shipper:
         """
         backlog = orphan.backlog
         said = orphan.said_end
-        marks = await self._insisting(
-            lambda: self._stream.marks(backlog, seen=None, end_id=said.entry_id if said else "")
-        )
+        marks = await self._ask(orphan)
         if said and _is_over(marks, backlog):
             await asyncio.to_thread(remove_segments, backlog.confirm(backlog.next_seq))
             await asyncio.to_thread(orphan.boot.remove)
@@ -187,7 +198,7 @@ class Shipper:
         if not await self._ship(backlog, _TURN_S) or (said and (marks.end_waits or marks.ended_ms == 0)):
             return False
         record, file = orphan.boot.record, orphan.boot.file
-        end_seq = max(backlog.next_seq, backlog.shipped_seq, file.used or 0, file.ended_at_seq or 0)
+        end_seq = _end_seq(orphan)
         unfinished = max((file.begun or 0) - end_seq, 0) if orphan.killed else 0
         end = BootEnd(record.instance, record.started_ms, orphan.ended_ms, end_seq, unfinished, killed=orphan.killed)
         if (entry_id := await self._end(backlog, end)) is not None:
@@ -242,7 +253,7 @@ class Shipper:
         """Ask how far this process' own events are, and say that it lives."""
         journal = self._journal
         seen = (unix_ms(), journal.next_seq, journal.started_ms)
-        marks = await self._insisting(lambda: self._stream.marks(self._own, seen=seen))
+        marks = await self._insisting(lambda: self._stream.marks(self._own, seen=seen, living=True))
         if marks.ended_ms is not None and not self.ended_elsewhere:
             self.ended_elsewhere = True
             counters.boot_ended_elsewhere.set(1)
@@ -302,10 +313,17 @@ class Shipper:
                 return answer
 
 
+def _end_seq(orphan: Orphan) -> int:
+    """The number behind the last one that it used, as far as anybody knows."""
+    backlog, file = orphan.backlog, orphan.boot.file
+    return max(backlog.next_seq, backlog.shipped_seq, file.used or 0, file.ended_at_seq or 0)
+
+
 def _is_over(marks: Marks, backlog: Backlog) -> bool:
     """Whether the end that was said is stored, and with it all that lies before it.
 
-    Redis keeps no marks of a source that ended. If it has some, events came after an end: it counts what they say.
+    Redis keeps no marks of a source that ended. If it has some, events came after an end: it counts what they say. One
+    that never had the end that was said has been put back to before: another end is stored, one that says less.
     """
     stored = marks.stored_seq is None or marks.stored_seq >= backlog.next_seq
-    return bool(marks.ended_ms) and not marks.end_waits and stored
+    return marks.end_known and bool(marks.ended_ms) and not marks.end_waits and stored

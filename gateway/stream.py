@@ -26,6 +26,8 @@ from shared.stream import BootEnd, Partition, encode_boot_end, encode_frame, par
 __all__ = ["REDIS_ERRORS", "Marks", "Stream"]
 
 SOCKET_TIMEOUT_S: Final = 5.0
+_REMEMBER_END_S: Final = 7 * 24 * 3_600
+"""For how long an end may wait on the stream and is still known as the one that was said."""
 
 
 class Marks(msgspec.Struct, frozen=True):
@@ -37,6 +39,8 @@ class Marks(msgspec.Struct, frozen=True):
     """When a record of its end was stored in ClickHouse; 0 while one is on the stream."""
     end_waits: bool
     """The end record that was asked about is still on the stream."""
+    end_known: bool
+    """Redis has had that end record: it is not in a state of before."""
 
 
 class Stream:
@@ -63,18 +67,24 @@ class Stream:
             )
         )
 
-    async def marks(self, backlog: Backlog, *, seen: tuple[int, int, int] | None, end_id: str = "") -> Marks:
-        """How far the source is. `seen` is for one that lives: now, the number of its next event, when it started.
+    async def marks(
+        self, backlog: Backlog, *, seen: tuple[int, int, int] | None, living: bool = False, end_id: str = ""
+    ) -> Marks:
+        """How far the source is, and that it is there: `seen` is now, the number of its next event, when it started.
 
-        `end_id` is for one whose end was said: the entry that `end` named.
+        Of one that does not live that counts only if nothing newer is known, and until its end is stored: `end_id` is
+        for one whose end was said, the entry that `end` named.
         """
         partition = _partition(backlog)
         keys = [partition.accepted, partition.done, partition.seen, partition.ended, partition.stream]
         said = b"%d:%d:%d" % seen if seen else b""
-        args = [b"%d" % backlog.source, said, end_id.encode("ascii")]
-        accepted, stored, ended, waits = cast("tuple[int, int, int, int]", await self._marks(keys=keys, args=args))
+        args = [b"%d" % backlog.source, said, end_id.encode("ascii"), b"living" if living else b"dead"]
+        accepted, stored, ended, waits, ours = cast(
+            "tuple[int, int, int, int, int]",
+            await self._marks(keys=[*keys, partition.said(backlog.source)], args=args),
+        )
         accepted_seq, stored_seq, ended_ms = (number if number >= 0 else None for number in (accepted, stored, ended))
-        return Marks(accepted_seq, stored_seq, ended_ms, bool(waits))
+        return Marks(accepted_seq, stored_seq, ended_ms, bool(waits), bool(ours))
 
     async def end(self, backlog: Backlog, end: BootEnd) -> tuple[int, str]:
         """Append the record of a source's end: the seq that Redis expects, and the entry that stands for the record.
@@ -83,8 +93,8 @@ class Stream:
         """
         partition = _partition(backlog)
         numbers = (backlog.source, backlog.floor, backlog.shipped_seq, end.events)
-        args = [*(b"%d" % number for number in numbers), encode_boot_end(end)]
-        keys = [partition.stream, partition.accepted, partition.ended]
+        args = [*(b"%d" % number for number in numbers), encode_boot_end(end), b"%d" % _REMEMBER_END_S]
+        keys = [partition.stream, partition.accepted, partition.ended, partition.said(backlog.source)]
         expected_seq, entry_id = cast("tuple[int, bytes]", await self._end(keys=keys, args=args))
         return expected_seq, entry_id.decode("ascii")
 

@@ -191,6 +191,10 @@ class Partition(msgspec.Struct, frozen=True):
         """
         return self._key("ended")
 
+    def said(self, source: int) -> str:
+        """Entry of the last end record that was said of a source: a Redis of before does not know it."""
+        return self._key(f"said:{source}")
+
     @property
     def settling(self) -> str:
         """There for the seconds after marks were made anew, in which gateways announce themselves."""

@@ -67,7 +67,7 @@ class Store:
             if b"e" in fields and fields[b"s"] == b"%d" % source:
                 self.client.xdel(partition.stream, entry_id)
         self.client.hset(partition.ended, str(source), "1")
-        for name in (partition.done, partition.accepted):
+        for name in (partition.done, partition.accepted, partition.seen):
             self.client.hdel(name, str(source))
 
 

@@ -1,5 +1,6 @@
 """A state directory that somebody copies or deletes while its gateway runs: noticed, said, and no event is given up."""
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -108,6 +109,55 @@ async def test_an_early_end_is_not_the_last_word(store: Store, tmp_path: Path, s
     await adopter.close()
     assert said == [40, 70]
     assert_chain(entries(store.url, sender.source))
+
+
+async def test_an_end_that_redis_forgot_is_not_a_copy_s_end(store: Store, tmp_path: Path, state: Path) -> None:
+    """A Redis put back to when a copy's end had just been stored has not heard of the original's: its events come."""
+    sender = Sender(store.url, state)
+    sender.start()
+    sender.add(40)
+    await sender.all_shipped()
+    shutil.copytree(state, tmp_path / "copied")
+    adopter = Sender(store.url, tmp_path / "copied")
+    adopter.start()
+    await until(lambda: ends(store.url, sender.source))
+    store.confirm_end(sender.source)
+    await until(lambda: adopter.adopted == 0)
+    await adopter.die()
+    await asyncio.to_thread(store.save)
+    sender.add(30)
+    await sender.all_shipped()
+    await sender.close()
+    assert len(ends(store.url, sender.source)) == 1
+    await asyncio.to_thread(store.restore)
+    heir = Sender(store.url, state)
+    heir.start()
+    await until(lambda: ends(store.url, sender.source))
+    assert set(range(40, 70)) <= set(seqs(store.url, sender.source))
+    assert sender.journal.folder is not None
+    assert sender.journal.folder.exists()
+    store.confirm_end(sender.source)
+    await until(lambda: heir.adopted == 0)
+    assert not sender.journal.folder.exists()
+    await heir.close()
+
+
+async def test_an_end_that_an_older_release_said(store: Store, state: Path) -> None:
+    """Where Redis does not say which end it had, as releases before never told it, all comes once more, then it goes."""
+    sender = Sender(store.url, state)
+    sender.start()
+    sender.add(20)
+    await sender.close()
+    store.confirm_end(sender.source)
+    store.client.delete(P0.said(sender.source))
+    heir = Sender(store.url, state)
+    heir.start()
+    await until(lambda: ends(store.url, sender.source))
+    store.confirm_end(sender.source)
+    await until(lambda: heir.adopted == 0)
+    assert sender.journal.folder is not None
+    assert not sender.journal.folder.exists()
+    await heir.close()
 
 
 async def test_an_end_that_is_stored_is_not_said_again(store: Store, state: Path) -> None:
