@@ -143,7 +143,7 @@ async def test_an_end_that_redis_forgot_is_not_a_copy_s_end(store: Store, tmp_pa
 
 
 async def test_an_end_that_an_older_release_said(store: Store, state: Path) -> None:
-    """Where Redis does not say which end it had, as releases before never told it, all comes once more, then it goes."""
+    """Where Redis does not say which end it had, as a release before left it, all comes once more, and then it goes."""
     sender = Sender(store.url, state)
     sender.start()
     sender.add(20)
@@ -225,6 +225,23 @@ async def test_a_deleted_folder_is_noticed(state: Path, made_again: bool) -> Non
     (orphan,) = adopt_orphans(str(state))
     assert [seq for seq, _ in read_all(orphan.backlog)] == list(range(250))
     assert (orphan.backlog.source, orphan.boot.file.begun) == (journal.source, 1)
+    orphan.backlog.close()
+    orphan.boot.close()
+    journal.backlog.close()
+
+
+async def test_a_folder_is_deleted_before_the_first_event(state: Path) -> None:
+    """The empty file of a deleted folder does not take the place of the one that events go to now."""
+    journal = open_journal(state)
+    journal.start()
+    await until(lambda: journal._spare)
+    shutil.rmtree(state)
+    await until(lambda: journal.uprooted and journal.kept == "disk" and not journal._homeless)
+    add(journal, 50)
+    journal._tending.cancel()  # type: ignore[union-attr] # it was started
+    journal.release()
+    (orphan,) = adopt_orphans(str(state))
+    assert [seq for seq, _ in read_all(orphan.backlog)] == list(range(50))
     orphan.backlog.close()
     orphan.boot.close()
     journal.backlog.close()

@@ -268,7 +268,8 @@ class Journal:
 
     async def _settle(self, folder: Path, segment: Segment) -> None:
         """Give a complete segment a file again, in the new folder."""
-        if segment not in self.backlog.segments:
+        # The name of an empty one may be that of the segment behind it.
+        if segment not in self.backlog.segments or segment.next_seq == segment.first_seq:
             return
         path = folder / f"{segment.first_seq:020d}{SUFFIX}"
         try:
