@@ -31,6 +31,13 @@ LEFT JOIN ({_SAID_ENDS} GROUP BY gateway_boot) AS b
     ON b.gateway_boot = r.gateway_boot
 WHERE r.following > ifNull(b.events, 0)
 """  # noqa: S608 - constants
+_BEGUN: Final = f"""
+SELECT 1 FROM {TABLE} LIMIT 1 UNION ALL SELECT 1 FROM ingestion_progress WHERE partition = {{partition:UInt32}} LIMIT 1
+"""  # noqa: S608 - a constant
+_BEGIN: Final = """
+INSERT INTO ingestion_progress (partition, complete_up_to, missing, waiting_frames, retired)
+SELECT {partition:UInt32}, toDateTime64(0, 3, 'UTC'), 0, 0, true
+"""
 
 
 async def stored_marks(clickhouse: ClickHouse, sources: Sequence[int]) -> dict[int, Marks]:
@@ -96,9 +103,18 @@ async def ended(clickhouse: ClickHouse, sources: Sequence[int]) -> dict[int, int
     return {source: events for source, events in found.items() if stored[source].end <= events}
 
 
-async def is_empty(clickhouse: ClickHouse) -> bool:
-    """Whether nothing was ever stored. Raises ClickHouseFault."""
-    return not await clickhouse.query(f"SELECT 1 FROM {TABLE} LIMIT 1")  # noqa: S608 - a constant
+async def is_new(clickhouse: ClickHouse, partition: int) -> bool:
+    """Whether nobody ever had marks of this partition, without which there is no insert. Raises ClickHouseFault."""
+    return not await clickhouse.query(_BEGUN, {"partition": partition})
+
+
+async def note_begun(clickhouse: ClickHouse, partition: int) -> None:
+    """Keep in mind that somebody is about to work on a new partition. Raises ClickHouseFault.
+
+    To be called before its first marks are made: while its first insert is on its way there are no rows to tell of it.
+    The row says that the partition is retired, so that no report counts it before there is a true one.
+    """
+    await clickhouse.execute(_BEGIN, {"partition": partition})
 
 
 async def settle(clickhouse: ClickHouse, partition: int) -> None:

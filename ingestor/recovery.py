@@ -13,7 +13,7 @@ from ingestor.clickhouse import ClickHouse
 from ingestor.faults import Action, ClickHouseFault, PendingMismatch
 from ingestor.lease import Lease
 from ingestor.ledger import Ledger, Trust
-from ingestor.presence import is_empty, settle, stored_marks, unended
+from ingestor.presence import is_new, note_begun, settle, stored_marks, unended
 from ingestor.reader import Reader
 from shared import counters
 from shared.logs import get_log
@@ -39,18 +39,20 @@ class Recovery:
         """Make the marks right. Raises what Redis and ClickHouse raise: then it is to be run again, from the start."""
         partition = lease.partition
         log = _log.bind(partition=partition.index)
-        empty = await is_empty(self._clickhouse)
-        if not empty:
+        if await is_new(self._clickhouse, partition.index):
+            # Without marks there is no insert: whoever had some before has left the same note.
+            await note_begun(self._clickhouse, partition.index)
+        else:
             wait_s = await self._zombies_s(partition, trust)
             log.warning("marks compared with ClickHouse", why=trust.value, wait_s=round(wait_s, 1), batch=bool(pending))
             await asyncio.sleep(wait_s)
-            await settle(self._clickhouse, partition.index)
+        await settle(self._clickhouse, partition.index)
         if pending is not None:
             await self._repeat(lease, pending, insert)
         sources = await self._ledger.sources(partition)
         marks = await stored_marks(self._clickhouse, sources)
         # Which partition a forgotten one is of was forgotten too: it is waited for in the one of the present number.
-        waited = {} if empty else await unended(self._clickhouse, partition.index, self._partitions)
+        waited = await unended(self._clickhouse, partition.index, self._partitions)
         lease.check()
         await self._ledger.validate(lease, marks, waited)
         counters.recoveries.labels(trust.value).inc()

@@ -13,7 +13,7 @@ from ingestor.cluster import SETTINGS, database_statement, drop_view_statement, 
 from ingestor.faults import MigrationFault, SchemaFault
 from ingestor.migrate import _RECORD_TABLE
 from ingestor.migration_files import read_migrations
-from ingestor.presence import is_empty
+from ingestor.presence import is_new
 from ingestor.settings import ClickHouseAddress, clickhouse_address, load_settings
 from shared.environment import SecretUrl, SettingsFault
 from tests.parts import migrate
@@ -134,7 +134,7 @@ async def test_every_statement_carries_the_settings_of_a_cluster(clickhouse_url:
         try:
             question = ", ".join(f"toString(getSetting('{name}'))" for name in SETTINGS)
             found.append((await server.query(f"SELECT {question}"))[0])
-            await is_empty(server)
+            await is_new(server, 0)
         finally:
             await server.close()
     assert found[0] == ("auto", "false", "60000", "1", "60")

@@ -90,6 +90,26 @@ def test_an_insert_that_comes_too_late_is_listed(tmp_path: Path) -> None:
         check_sums(site)
 
 
+def test_the_very_first_insert_is_waited_for(tmp_path: Path) -> None:
+    """Redis is emptied while the first batch ever is on its way to ClickHouse: whoever takes over waits for it."""
+    lease = {"LECTR_LEASE_MS": "4000"}
+    with installation(tmp_path, gateways=0, ingestors=0) as site, door_relay(site.clickhouse_url) as relay:
+        with feeding(site.redis_url, tmp_path / "feed", rate_per_s=0) as feed:
+            site.add_ingestor(clickhouse_url=relay.url, **lease).start()
+            site.owner()
+            relay.hold = 1
+            feed.add(500)
+            wait_until(lambda: relay.held)
+            second = site.add_ingestor(**lease)
+            second.start()
+            assert site.figures() == (0, 0)
+            site.pusher.client.flushall()
+            wait_until(lambda: "marks compared with ClickHouse" in second.running.output or site.figures()[0])
+            relay.go_on()
+        wait_arrived(site)
+        check_sources("emptied in the first insert", site, {feed.source: feed.events})
+
+
 def another_takes_over_from_nothing(site: Installation, feed: Feed) -> None:
     """Redis is emptied, and a second ingestor stores what the journals send again."""
     site.pusher.client.flushall()
