@@ -152,17 +152,17 @@ class Ledger:
         _check(outcome, partition)
         self._writes[partition.index] += 1
 
-    async def validate(self, lease: Lease, marks: Mapping[int, Marks], unended: Mapping[int, int]) -> None:
+    async def validate(self, lease: Lease, marks: Mapping[int, Marks], unended: Mapping[int, Seen]) -> None:
         """Start anew from what ClickHouse has. Raises LeaseLost, RedisFault.
 
-        `unended`: sources that are waited for although Redis may have forgotten them, and from when on, Unix ms.
+        `unended`: sources that are waited for although Redis may have forgotten them, and what they would have said.
         """
         partition = lease.partition
         args: list[str | int] = [lease.owner, self._writes[partition.index], _SETTLE_MS, len(marks)]
         for source, mark in marks.items():
             args += (source, mark.encode())
-        for source, at_ms in unended.items():
-            args += (source, f"{at_ms}:0:{at_ms}")
+        for source, seen in unended.items():
+            args += (source, seen.text)
         keys = (
             partition.lease,
             partition.pending,

@@ -22,6 +22,11 @@ class Seen(msgspec.Struct, frozen=True):
         """`at:next:started`. Raises ValueError."""
         return cls(*map(int, text.split(b":")))
 
+    @property
+    def text(self) -> str:
+        """As `parse` takes it."""
+        return f"{self.at_ms}:{self.next_seq}:{self.started_ms}"
+
 
 class Census(msgspec.Struct, frozen=True):
     """Everything about the sources of a partition. Times are Unix ms."""
