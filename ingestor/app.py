@@ -24,6 +24,7 @@ from ingestor.redis_link import Redis, open_redis, translated
 from ingestor.rollup_watch import RollupWatch
 from ingestor.settings import ClickHouseAddress, Settings, clickhouse_of
 from ingestor.silence import Silence
+from ingestor.unreported import Unreported
 from ingestor.worker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Parts, Worker
 from shared import counters
 from shared.environment import parse_listen
@@ -107,7 +108,8 @@ async def _work(
         for index in range(settings.stream_partitions):
             serve(index)
         beyond = Beyond(redis, clickhouse, settings.stream_partitions)
-        housekeeping = Housekeeping(ledger, clickhouse, health, Silence(redis, ledger, clickhouse))
+        silence, unreported = Silence(redis, ledger, clickhouse), Unreported(redis, ledger, clickhouse)
+        housekeeping = Housekeeping(ledger, clickhouse, health, silence, unreported)
         exploring = group.create_task(beyond.run(serve))
         watch = RollupWatch(clickhouse, redis, health)
         others = [group.create_task(other) for other in (housekeeping.run(), members.run(), watch.run())]

@@ -4,7 +4,9 @@ from typing import Any
 
 import msgspec
 
+from ingestor.absence import _UNHEARD_S, Absence
 from ingestor.marks import Marks
+from ingestor.presence import FORGET_GONE_MS
 from ingestor.progress import Census, Seen
 from shared.stream import BootEnd, encode_boot_end, encode_event, encode_frame
 from tests.ingestor_process import TS_MS, Stores, event, metric, serving
@@ -91,3 +93,20 @@ def test_what_is_over_is_found() -> None:
     assert census.long_ended(200, 200) == [3, 5]
     assert census.silent(200) == [1]
     assert census.missing == 4
+
+
+def test_a_clock_that_is_behind_makes_nobody_gone() -> None:
+    """Who was silent for a week is; who says something new is not until a week later, though its clock is behind."""
+    absence, now_ms, week_s = Absence(), 10 * FORGET_GONE_MS, FORGET_GONE_MS / 1_000
+    month_ago_ms = now_ms - 4 * FORGET_GONE_MS
+
+    def gone(at_s: float, *, behind_ms: int, lately_ms: int = now_ms) -> list[int]:
+        seen = {1: Seen(month_ago_ms, 1, 1), 2: Seen(behind_ms, 1, 1), 3: Seen(lately_ms, 1, 1)}
+        return absence.look(0, msgspec.structs.replace(NOTHING, seen=seen), now_ms, at_s)
+
+    assert gone(0, behind_ms=month_ago_ms) == []
+    assert gone(5, behind_ms=month_ago_ms + 5_000) == []
+    assert gone(_UNHEARD_S, behind_ms=month_ago_ms + 5_000) == [1]
+    assert gone(week_s, behind_ms=month_ago_ms + 5_000) == [1]
+    assert gone(week_s + 5, behind_ms=month_ago_ms + 5_000) == [1, 2]
+    assert gone(week_s + 10, behind_ms=month_ago_ms + 10_000) == [1]

@@ -51,7 +51,8 @@ async def watching(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[s
         return
 
     health.checks = {"nothing": fine}
-    task = asyncio.create_task(Housekeeping(cast("Any", None), clickhouse, health, cast("Any", None)).run())
+    nothing = cast("Any", None)
+    task = asyncio.create_task(Housekeeping(nothing, clickhouse, health, nothing, nothing).run())
     try:
         async with serve_probes(health, "127.0.0.1", 0) as probes:
             yield probes

@@ -113,6 +113,29 @@ def test_who_ended_is_forgotten_when_redis_goes_back(own: Stores) -> None:
         assert own.figures() == (110, 110)
 
 
+def test_a_partition_without_a_report_holds_up_what_is_complete(own: Stores) -> None:
+    """A gateway begins in a partition that nobody serves yet: nothing is called complete that it may have answered."""
+    begun_ms, redis = unix_ms(), own.pusher.client
+    overall = (
+        "SELECT toUnixTimestamp64Milli(min(complete_up_to)) AS ms FROM lectr.ingestion_progress FINAL WHERE NOT retired"
+    )
+
+    def complete() -> int:
+        return int(own.select(overall)[0]["ms"])
+
+    redis.set(Partition(3).lease, "another, which has said nothing", px=1_000_000)
+    with serving(own.ingestor()):
+        wait_until(lambda: complete() > begun_ms, deadline_s=DEADLINE_S)
+        first_ms = complete()
+        see(own, LIVING, unix_ms(), 5, unix_ms() - 1, partition=3)
+        see_again_ms = unix_ms()
+        wait_until(lambda: complete_ms(own) > see_again_ms, deadline_s=DEADLINE_S)
+        held_ms = complete()
+        assert first_ms <= held_ms <= see_again_ms
+        wait_until(lambda: complete_ms(own) > unix_ms() - 5_000, deadline_s=DEADLINE_S)
+        assert complete() == held_ms
+
+
 def test_what_vanished_of_an_idle_gateway_is_expected_again_under_load(own: Stores) -> None:
     """Frames and an end are gone from a stream that is never silent: they are expected again, and none is doubled."""
     redis, keys = own.pusher.client, own.pusher.partition
