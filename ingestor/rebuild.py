@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Final
 
 from ingestor.clickhouse import ANSWER_TIMEOUT_S
-from ingestor.faults import RebuildRefused
+from ingestor.faults import ClickHouseFault, IngestorFault, RebuildRefused
 from ingestor.partitions import partitions_with
 from ingestor.redis_link import Redis, translated
 from shared.redis_client import REDIS_ERRORS, LockError
@@ -27,7 +27,11 @@ Say = Callable[[str], object]
 
 @contextlib.asynccontextmanager
 async def alone(client: Redis) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Hold the lock, and give what renews it. Raises RedisFault, RebuildRefused if another one holds it."""
+    """Hold the lock, and give what renews it, to be called before each change.
+
+    Raises RedisFault, RebuildRefused if another one holds it.
+    """
+    changing = kept = False
     lock = client.lock(ROLLUP_REBUILD, timeout=LOCK_S)
     with translated():
         if not await lock.acquire(blocking=False):
@@ -38,6 +42,7 @@ async def alone(client: Redis) -> AsyncIterator[Callable[[], Awaitable[None]]]:
             )
 
     async def renew() -> None:
+        nonlocal changing
         with translated():
             try:
                 await lock.reacquire()
@@ -46,16 +51,26 @@ async def alone(client: Redis) -> AsyncIterator[Callable[[], Awaitable[None]]]:
                     f"the lock {ROLLUP_REBUILD} is lost, as Redis forgot it or an hour took over {LOCK_S} s; "
                     "the hours that are left were not changed; run: python -m ingestor rollup --rebuild"
                 ) from None
+        changing = True
 
     try:
         yield renew
+    except BaseException as error:
+        # One that is not given back expires: not before a statement that was left without an answer has ended.
+        kept = changing and _is_open(error)
+        raise
     finally:
-        # One that is not given back expires.
-        with contextlib.suppress(*REDIS_ERRORS):
-            await lock.release()
+        if not kept:
+            with contextlib.suppress(*REDIS_ERRORS):
+                await lock.release()
 
 
-async def settle(client: Redis, say: Say) -> None:
+def _is_open(error: BaseException) -> bool:
+    """Whether it may have come while ClickHouse was at work, which goes on with that."""
+    return not isinstance(error, IngestorFault) or (isinstance(error, ClickHouseFault) and error.code is None)
+
+
+async def settle(client: Redis, say: Say, so_far: str = "nothing was changed") -> None:
     """Wait until each batch that is on record now is committed: its repeat completes what it lacks of the rollup.
 
     Raises RedisFault, RebuildRefused if that takes too long.
@@ -66,7 +81,7 @@ async def settle(client: Redis, say: Say) -> None:
         left_s = end_s - time.monotonic()
         if left_s <= 0:
             raise RebuildRefused(
-                f"{_shown(waiting)}: a batch is in doubt, and may yet add to an hour; nothing was changed; "
+                f"{_shown(waiting)}: a batch is in doubt, and may yet add to an hour; {so_far}; "
                 "an ingestor must be running to finish it, and its /readyz says what keeps it from that"
             )
         if len(waiting) != told:

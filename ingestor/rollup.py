@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from ingestor.clickhouse import FILLER, ClickHouse
+from ingestor.clickhouse import ANSWER_TIMEOUT_S, FILLER, ClickHouse
 from ingestor.rebuild import Say, alone, settle
 from ingestor.redis_link import Redis, open_redis
 from ingestor.settings import Settings, clickhouse_of
@@ -114,6 +114,9 @@ async def make_anew(
         for hour in hours:
             await renew()
             await _make_anew(clickhouse, hour, filling)
+        if hours:
+            # A batch whose rows were there already, and whose sums were not, adds them to an hour made anew.
+            await settle(redis, say, so_far="hours were made anew, and are to be looked at again")
         still = {differing.hour for differing in await differing_hours(clickhouse, since)} if hours else set()
     right = set(hours) - still
     return [msgspec.structs.replace(differing, made_anew=differing.hour in right) for differing in found]
@@ -145,5 +148,6 @@ async def _make_anew(clickhouse: ClickHouse, hour: str, filling: Sequence[str]) 
         f"ALTER TABLE requests_hourly DELETE WHERE hour = toDateTime('{hour}', 'UTC') SETTINGS mutations_sync = 2"
     )
     # Older servers deduplicate INSERT SELECT: an hour that is made anew again may be the same block as the first time.
-    settings = "SETTINGS insert_deduplicate = 0"
+    # Nobody is to make it anew once more while ClickHouse still does.
+    settings = f"SETTINGS insert_deduplicate = 0, max_execution_time = {ANSWER_TIMEOUT_S}"
     await clickhouse.execute(f"INSERT INTO requests_hourly {select} WHERE {bounds}{grouping}{columns} {settings}")

@@ -8,21 +8,22 @@ from typing import Any
 import pytest
 
 from ingestor import rebuild
-from ingestor.faults import RebuildRefused, RedisFault
-from ingestor.rebuild import LOCK_S, alone, settle
+from ingestor.faults import Action, ClickHouseFault, RebuildRefused, RedisFault
+from ingestor.rebuild import LOCK_S, Say, alone, settle
 from ingestor.redis_link import Redis, open_redis
 from ingestor.rollup import check_rollup
 from ingestor.settings import Settings
 from shared.environment import SecretUrl
 from shared.redis_client import close_redis
 from shared.stream import ROLLUP_REBUILD, Partition
-from tests.ingestor_process import Pusher
+from tests.ingestor_process import Pusher, new_database
 from tests.parts import execute, migrate, running, select, start_clickhouse, start_redis, wait_until
 from tests.redis_servers import start_cluster, start_sentinels
 
 HOUR = "2026-03-01 10:00:00"
 ROW = f"INSERT INTO lectr.requests (ts, org, feature) VALUES ('{HOUR}', 'acme', 'search')"
 EXTRA = f"INSERT INTO lectr.requests_hourly (hour, org, feature, requests) VALUES ('{HOUR}', 'acme', 'search', 3)"
+LATE = EXTRA.replace(", 3)", ", 5)")
 ROLLED = "SELECT sum(requests) AS n FROM lectr.requests_hourly"
 
 
@@ -75,6 +76,31 @@ async def test_a_lock_that_is_lost_ends_it(client: Redis) -> None:
     assert await client.get(ROLLUP_REBUILD) == b"another"
 
 
+async def test_a_statement_without_an_answer_keeps_the_lock(client: Redis) -> None:
+    """ClickHouse may still be at work: nobody begins before the lock has expired. A refused one has ended."""
+    unanswered = ClickHouseFault("no answer", action=Action.RETRY)
+    refused = ClickHouseFault("refused", action=Action.RETRY, code=159)
+    ends: list[tuple[BaseException, bool, bool]] = [
+        (unanswered, True, True),
+        (unanswered, False, False),
+        (asyncio.CancelledError(), True, True),
+        (refused, True, False),
+        (RebuildRefused("a batch is in doubt"), True, False),
+    ]
+
+    async def rebuild_until(end: BaseException, *, changed: bool) -> None:
+        async with alone(client) as renew:
+            if changed:
+                await renew()
+            raise end
+
+    for end, changed, kept in ends:
+        with pytest.raises(type(end)):
+            await rebuild_until(end, changed=changed)
+        assert await client.exists(ROLLUP_REBUILD) == kept, end
+        await client.delete(ROLLUP_REBUILD)
+
+
 async def test_batches_on_record_are_waited_for(client: Redis) -> None:
     """Until each is gone or another one has followed it; what is recorded later is no matter."""
     one, two, three = (Partition(index).pending for index in (0, 3, 700))
@@ -122,3 +148,28 @@ async def test_nothing_is_changed_while_a_batch_is_in_doubt(tmp_path: Path, monk
         assert await check_rollup(settings, rebuild=False, say=print) == []
         with pytest.raises(RedisFault):
             await check_rollup(settings, rebuild=True, say=print)
+
+
+async def test_a_batch_that_adds_to_an_hour_made_anew_is_noticed(
+    clickhouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sums come after its rows: batches are waited for again, and the hour is not said to be right."""
+    await asyncio.to_thread(new_database, clickhouse_url)
+    for statement in (ROW, EXTRA):
+        execute(clickhouse_url, statement)
+    said: list[str] = []
+
+    async def late(redis: Redis, say: Say, so_far: str = "") -> None:
+        await settle(redis, say)
+        if so_far:
+            said.append(so_far)
+            execute(clickhouse_url, LATE)
+
+    monkeypatch.setattr("ingestor.rollup.settle", late)
+    redis_part, redis_url = start_redis(tmp_path / "redis")
+    with running(redis_part):
+        settings = Settings(redis_url=SecretUrl(redis_url), clickhouse_url=SecretUrl(f"{clickhouse_url}/lectr"))
+        assert [differing.made_anew for differing in await check_rollup(settings, rebuild=True, say=print)] == [False]
+        assert said == ["hours were made anew, and are to be looked at again"]
+        monkeypatch.undo()
+        assert [differing.made_anew for differing in await check_rollup(settings, rebuild=True, say=print)] == [True]
