@@ -25,8 +25,10 @@ from shared.stream import Partition
 
 _decoder = msgspec.json.Decoder(Bounds)
 _SCRIPTS = ("look", "record", "commit", "validate", "reconcile", "rewind")
-_SETTLE_MS = 8_000
-"""A gateway that found no Redis tries again after 7.5 s at most."""
+_SETTLE_MS = 13_000
+"""A gateway that got no answer from Redis for 5 s tries again after another 7.5 s at most."""
+_UPTIME_STEP_S = 1.0
+"""Redis says how long it runs from two moments that are each cut to a second."""
 
 Look = tuple[bytes | int, ...]
 """What `reconcile` saw, for the next time."""
@@ -209,11 +211,11 @@ class Ledger:
         return int(vanished), tuple(look)
 
     async def serving_s(self, partition: Partition) -> float:
-        """How long the partition's server has been the only one, as far as it knows; 0 if it once followed another."""
+        """How long at least the partition's server has been the only one it knows; 0 if it once followed another."""
         with translated():
             info = await info_of(self._client, partition.done)
         alone = info.get("role") == "master" and int(info.get("second_repl_offset", 0)) == -1
-        return float(info.get("uptime_in_seconds", 0)) if alone else 0.0
+        return max(float(info.get("uptime_in_seconds", 0)) - _UPTIME_STEP_S, 0.0) if alone else 0.0
 
     async def waiting(self, partition: Partition) -> int:
         """Entries in the partition's stream. Raises RedisFault."""

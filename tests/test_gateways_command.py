@@ -37,9 +37,8 @@ def test_a_lost_gateway_is_given_up(own: Stores) -> None:
         own.wait_drained()
         see(own, LOST, unix_ms() - HOUR_MS, 60)
         see(own, LIVING, unix_ms(), 0)
-        wait_until(
-            lambda: own.select("SELECT count() AS n FROM lectr.ingestion_progress FINAL WHERE NOT retired")[0]["n"]
-        )
+        reports = "SELECT count() AS n FROM lectr.ingestion_progress FINAL WHERE NOT retired"
+        wait_until(lambda: own.select(reports)[0]["n"], deadline_s=60)
         code, listed = order(own, "gateways")
         assert code == 0
         lines = listed.splitlines()

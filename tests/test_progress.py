@@ -61,7 +61,7 @@ def test_freshness_follows_what_is_stored(own: Stores) -> None:
     own.pusher.push(7, [event(seq) for seq in range(10)])
     with serving(own.eager()):
         query = "SELECT toUnixTimestamp64Milli(complete_up_to) AS ms FROM lectr.ingestion_progress FINAL"
-        wait_until(lambda: own.select(query) == [{"ms": TS_MS + 9 + 1_500}])
+        wait_until(lambda: own.select(query) == [{"ms": TS_MS + 9 + 1_500}], deadline_s=GAP_DEADLINE_S)
 
 
 def test_complete_up_to_is_the_slowest_gateway() -> None:
