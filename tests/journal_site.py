@@ -56,10 +56,11 @@ def read_all(backlog: Backlog) -> list[tuple[int, bytes]]:
             return found
 
 
-def damage(path: Path, place: int, value: int = 0xFF) -> None:
-    """Change these bits of a file's byte."""
+def damage(path: Path, *places: int, value: int = 0xFF) -> None:
+    """Change these bits of a file's bytes."""
     content = bytearray(path.read_bytes())
-    content[place] ^= value
+    for place in places:
+        content[place] ^= value
     path.write_bytes(content)
 
 

@@ -209,7 +209,7 @@ async def test_a_damaged_header_costs_nothing(store: Store, state: Path) -> None
     left = leave_killed(state, 4 * EVENTS)
     assert left.folder is not None
     path = sorted(left.folder.glob("*.segment"))[1]
-    damage(path, 9, 0x10)
+    damage(path, 9, value=0x10)
     damaged = count(counters.journal_damaged)
     end = await end_of(store, state, left.source)
     arrived = entries(store.url, left.source)

@@ -16,7 +16,7 @@ from gateway.journal.segment import HEADER_BYTES
 from shared import counters
 from shared.stream import FRAME_VERSION
 from tests.ingestor_process import TS_MS
-from tests.journal_site import add, leave_killed, open_journal, read_all
+from tests.journal_site import add, damage, leave_killed, open_journal, read_all
 from tests.shipper_site import Sender, Store, assert_chain, count, ends, entries, seqs, until
 
 pytestmark = pytest.mark.usefixtures("quick_shipper")
@@ -39,10 +39,7 @@ def empty(boot: Path) -> None:
 
 
 def both_records(boot: Path) -> None:
-    content = bytearray(boot.read_bytes())
-    for place in (12, 2060):
-        content[place] ^= 0xFF
-    boot.write_bytes(content)
+    damage(boot, 12, 2060)
 
 
 def another_number(boot: Path) -> None:
@@ -124,9 +121,7 @@ def test_files_that_do_not_say_their_partitions(state: Path, place: int) -> None
     left = leave_killed(state, 5)
     zeros(folder_of(left) / "boot")
     (path,) = folder_of(left).glob("*.segment")
-    content = bytearray(path.read_bytes())
-    content[STREAM_AT + place] ^= 0x10
-    path.write_bytes(content)
+    damage(path, STREAM_AT + place, value=0x10)
     for partitions in (3, 8):
         give_up(orphan := adopted(state, partitions))
         assert orphan.boot.record == BootRecord(left.source, UNKNOWN, 3, TS_MS)
@@ -160,11 +155,8 @@ def test_events_of_a_newer_release_wait_for_it(state: Path) -> None:
     left = leave_killed(state, 5)
     zeros(folder_of(left) / "boot")
     (path,) = folder_of(left).glob("*.segment")
-    content = bytearray(path.read_bytes())
-    for place in (2, 3):
-        # The version, and the check of it.
-        content[STREAM_AT + place] ^= FRAME_VERSION ^ (FRAME_VERSION + 1)
-    path.write_bytes(content)
+    # The version, and the check of it.
+    damage(path, STREAM_AT + 2, STREAM_AT + 3, value=FRAME_VERSION ^ (FRAME_VERSION + 1))
     with capture_logs() as logs:
         assert list(adopt_orphans(str(state), None, 1)) == []
     assert [line["event"] for line in logs] == ["boot_of_newer_release"]

@@ -15,7 +15,7 @@ from gateway.journal.backlog import Backlog
 from gateway.journal.segment import HEADER_BYTES, SUFFIX, Segment
 from gateway.shipper import Shipper
 from shared import counters
-from tests.journal_site import SMALL_BYTES, leave_killed, read_all
+from tests.journal_site import SMALL_BYTES, damage, leave_killed, read_all
 from tests.shipper_site import Sender, Store, assert_chain, count, ends, entries, seqs, until
 
 pytestmark = pytest.mark.usefixtures("quick_shipper")
@@ -60,13 +60,6 @@ def adopted(state: Path) -> Orphan:
     return orphan
 
 
-def spoil(path: Path, *places: int) -> None:
-    content = bytearray(path.read_bytes())
-    for place in places:
-        content[place] ^= 0xFF
-    path.write_bytes(content)
-
-
 def copy(path: Path, name: str) -> Path:
     return Path(shutil.copy(path, path.with_name(f"{name}{SUFFIX}")))
 
@@ -104,8 +97,8 @@ def test_copies_that_complete_each_other_are_joined(state: Path, folder: Path) -
     """Two copies damaged at different places give all their events; both are kept, and a second heir finds the same."""
     second = files_in(folder)[1]
     other = copy(second, "other")
-    spoil(second, HEADER_BYTES + SMALL_BYTES // 3)
-    spoil(other, HEADER_BYTES + SMALL_BYTES // 2)
+    damage(second, HEADER_BYTES + SMALL_BYTES // 3)
+    damage(other, HEADER_BYTES + SMALL_BYTES // 2)
     for _ in range(2):
         assert numbers(state) == list(range(EVENTS))
         assert len(kept_aside(folder)) == 2
@@ -119,7 +112,7 @@ def test_copies_that_complete_each_other_are_joined(state: Path, folder: Path) -
 def test_a_renamed_file_with_a_damaged_header(state: Path, folder: Path, place: int, name: int) -> None:
     """What its records say counts, not its name: every event comes, in order."""
     path = files_in(folder)[place]
-    spoil(path, 9)
+    damage(path, 9)
     path.rename(path.with_name(f"{name:020d}{SUFFIX}"))
     assert numbers(state) == list(range(EVENTS))
 
@@ -146,7 +139,7 @@ def test_shipping_ends_whatever_was_done_to_the_files(state: Path, folder: Path,
                 copy(path, f"{dice.choice([3, 120, 260, 999]):020d}-{dice.random()}")
             case _:
                 name = next(number for number in iter(lambda: dice.randrange(1_000), None) if not taken(path, number))
-                spoil(path.rename(path.with_name(f"{name:020d}{SUFFIX}")), dice.randrange(28))
+                damage(path.rename(path.with_name(f"{name:020d}{SUFFIX}")), dice.randrange(28))
     assert numbers(state) == list(range(EVENTS))
 
 

@@ -84,11 +84,11 @@ def zeroed(segment: Path) -> None:
 
 
 def bad_header(segment: Path) -> None:
-    damage(segment, 9, 0x10)
+    damage(segment, 9, value=0x10)
 
 
 def bad_boot(segment: Path) -> None:
-    damage(segment.with_name("boot"), 12, 0x10)
+    damage(segment.with_name("boot"), 12, value=0x10)
 
 
 def in_full(spoil: Callable[[Path], None], damaged: int) -> Any:
