@@ -343,8 +343,9 @@ class Scripts:
 
     def end(self, expected_seq: int, end_seq: int, *, floor: int = 0) -> int:
         record = encode_boot_end(BootEnd(INSTANCE, 1, 2, end_seq, 0, killed=False))
-        args: list[int | bytes] = [self.source, floor, expected_seq, end_seq, record]
-        return int(self._end(keys=[P0.stream, P0.accepted, P0.ended], args=args)[0])
+        args: list[int | bytes] = [self.source, floor, expected_seq, end_seq, record, 60]
+        keys = [P0.stream, P0.accepted, P0.ended, P0.said(self.source)]
+        return int(self._end(keys=keys, args=args)[0])
 
 
 def test_a_push_happens_once(redis_url: str) -> None:
