@@ -38,6 +38,18 @@ def translated() -> Iterator[None]:
         yield
     except REDIS_ERRORS as error:
         raise RedisFault(f"{type(error).__name__}: {_CLIENT.sub('', str(error))}") from error
+    except Exception as error:
+        # The driver of a cluster writes to connections that it has just closed in another task: an AttributeError.
+        if not _is_of_driver(error):
+            raise
+        raise RedisFault(f"{type(error).__name__} inside the Redis driver") from error
+
+
+def _is_of_driver(error: Exception) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("redis.")
 
 
 def load_script(client: Redis, name: str) -> Script:

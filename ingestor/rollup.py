@@ -65,6 +65,11 @@ class Differing(msgspec.Struct, frozen=True):
         return "requests" in self.sums and not self.sums["requests"][0]
 
     @property
+    def is_short(self) -> bool:
+        """Whether the rollup has less than the table, and nothing more: no row was removed that it still counts."""
+        return all(table > rollup for table, rollup in self.sums.values())
+
+    @property
     def is_curable(self) -> bool:
         """Whether it can be made anew from the table."""
         return not (self.is_open or self.without_rows)

@@ -2,7 +2,8 @@
 
 In: the hours of the last days that are over and of which nothing is on its way any more. Out: a log line, a gauge, and
 hours made anew as `rollup --rebuild` does it. Only what two looks found in the same way is touched: what differs while
-something comes in is no fault. The owner of partition 0 looks for all.
+something comes in is no fault. And only where the rollup is short: where it has more, rows may have been removed from
+the table, and it alone knows of them. The owner of partition 0 looks for all.
 """
 
 import asyncio
@@ -69,9 +70,12 @@ class RollupWatch:
             for differing in await differing_hours(self._clickhouse, since)
             if differing.is_curable and differing.start + timedelta(hours=1) <= complete_up_to
         }
-        same = {hour for hour, differing in found.items() if self._before.get(hour) == differing}
+        same = {hour for hour, differing in found.items() if differing.is_short and self._before.get(hour) == differing}
         if found.keys() - self._before.keys():
-            _log.error("hours of the rollup differ", hours=sorted(found), cure="made anew if they stay as they are")
+            short = sorted(hour for hour, differing in found.items() if differing.is_short)
+            more = sorted(found.keys() - set(short))
+            cure = "the short ones are made anew if they stay so; the others by: python -m ingestor rollup --rebuild"
+            _log.error("hours of the rollup differ", short=short, more_than_in_the_table=more, cure=cure)
         self._before = found
         if same:
             await self._clickhouse.check_schema()
@@ -87,7 +91,8 @@ class RollupWatch:
             _log.info("hours of the rollup made anew", hours=sorted(right))
             self._before = {hour: differing for hour, differing in found.items() if hour not in right}
         counters.rollup_hours_differing.set(len(self._before))
-        self._next_s = time.monotonic() + (_AGAIN_S if self._before else _INTERVAL_S)
+        again = any(differing.is_short for differing in self._before.values())
+        self._next_s = time.monotonic() + (_AGAIN_S if again else _INTERVAL_S)
 
     async def _complete_up_to(self) -> datetime:
         ((complete_ms,),) = await self._clickhouse.query(_COMPLETE)
