@@ -88,7 +88,8 @@ def _lines_of(outcome: Outcome) -> list[str]:
     again = {name for part in outcome.again for name in part.names}
     if TABLE in again:
         lines.append(
-            f"{TABLE} is empty now: rows that it had under another name or in a backup are for you to bring back"
+            f"{TABLE} is empty now: rows that it had under another name or in a backup are for you to bring back; "
+            "until then rollup --rebuild would make the hour of this change anew without them"
         )
     elif again & {FILLED, FILLER}:
         lines.append(f"{FILLED} may lack rows that were stored before; run: python -m ingestor rollup --rebuild")
