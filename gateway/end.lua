@@ -1,7 +1,8 @@
 -- Append the record of a source's end, behind all its frames. KEYS: stream, accepted, ended, said.
--- ARGV: source, floor, expected seq, end seq, record, for how many s it is remembered which entry it is. Answers {the next seq that Redis expects, an entry's id}: the record
--- is there if the seq is the expected one, and stored once the entry is gone. The numbers from there to the end belong to
--- no event. A record that is on the stream already, with no frame behind it, is enough: the last entry stands for it.
+-- ARGV: source, floor, expected seq, end seq, record, for how many s it is remembered which entry it is. Answers {the
+-- next seq that Redis expects, an entry's id}: the record is there if the seq is the expected one, and stored once the
+-- entry is gone. The numbers from there to the end belong to no event. A record that is on the stream already, with no
+-- frame behind it, is enough: the last entry stands for it.
 local accepted = math.max(tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '0'), tonumber(ARGV[2]))
 if accepted ~= tonumber(ARGV[3]) then
   return {accepted, ''}

@@ -1,5 +1,6 @@
 """What most tests share: a real Redis, a ClickHouse engine, mock providers, a gateway and an ingestor."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.ingestor_process import Stores, stores_in
+from ingestor.clickhouse import ClickHouse
+from ingestor.settings import clickhouse_address
+from shared.environment import SecretUrl
+from tests.ingestor_process import Stores, new_database, stores_in
 from tests.lectr import Lectr, start_lectr
 from tests.mock_process import MockProcess
 from tests.parts import Gateway, running, start_clickhouse, start_redis
@@ -82,6 +86,15 @@ def own(tmp_path: Path, clickhouse_url: str) -> Iterator[Stores]:
     """Stores without a row, for an ingestor."""
     with stores_in(tmp_path, clickhouse_url) as made:
         yield made
+
+
+@pytest.fixture
+async def database(clickhouse_url: str) -> AsyncIterator[ClickHouse]:
+    """An ingestor's way to a database without a row."""
+    await asyncio.to_thread(new_database, clickhouse_url)
+    made = await ClickHouse.connect(clickhouse_address(SecretUrl(f"{clickhouse_url}/lectr")))
+    yield made
+    await made.close()
 
 
 @pytest.fixture

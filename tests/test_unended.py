@@ -1,29 +1,15 @@
 """From when on a gateway that Redis forgot is waited for: never later than something of it that is not stored."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
-
-import pytest
+from collections.abc import Mapping
 
 from ingestor.clickhouse import ClickHouse
 from ingestor.presence import FORGET_GONE_MS, unended
 from ingestor.progress import Seen
-from ingestor.settings import clickhouse_address
 from shared.clock import unix_ms
-from shared.environment import SecretUrl
-from tests.ingestor_process import new_database
 
 WHOLE, HOLED, HEADLESS, OLD, OLD_HEADLESS = range(1, 6)
 MINUTE_MS = 60_000
 LONG_AGO_MS = FORGET_GONE_MS + 60 * MINUTE_MS
-
-
-@pytest.fixture
-async def database(clickhouse_url: str) -> AsyncIterator[ClickHouse]:
-    await asyncio.to_thread(new_database, clickhouse_url)
-    clickhouse = await ClickHouse.connect(clickhouse_address(SecretUrl(f"{clickhouse_url}/lectr")))
-    yield clickhouse
-    await clickhouse.close()
 
 
 async def store(clickhouse: ClickHouse, source: int, starts: Mapping[int, int]) -> None:

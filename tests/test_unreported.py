@@ -1,6 +1,5 @@
 """Which partitions a report must not leave out, and up to when they are called complete."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,13 +7,11 @@ import pytest
 from ingestor.clickhouse import ClickHouse
 from ingestor.ledger import Ledger
 from ingestor.redis_link import Redis, open_redis
-from ingestor.settings import clickhouse_address
 from ingestor.unreported import Unreported
 from shared.clock import unix_ms
 from shared.environment import SecretUrl
 from shared.redis_client import close_redis
 from shared.stream import Partition
-from tests.ingestor_process import new_database
 
 HOUR_MS = 3_600_000
 
@@ -28,19 +25,11 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
     await close_redis(client)
 
 
-@pytest.fixture
-async def clickhouse(clickhouse_url: str) -> AsyncIterator[ClickHouse]:
-    await asyncio.to_thread(new_database, clickhouse_url)
-    made = await ClickHouse.connect(clickhouse_address(SecretUrl(f"{clickhouse_url}/lectr")))
-    yield made
-    await made.close()
-
-
-async def test_what_holds_something_and_has_no_report(redis: Redis, clickhouse: ClickHouse) -> None:
+async def test_what_holds_something_and_has_no_report(redis: Redis, database: ClickHouse) -> None:
     """It is complete up to the start of its first gateway, and no further than what is said of others."""
     now_ms = unix_ms()
     begun_ms = now_ms - HOUR_MS
-    unreported = Unreported(redis, Ledger(redis), clickhouse)
+    unreported = Unreported(redis, Ledger(redis), database)
 
     async def found(*reported: int) -> list[tuple[int, int]]:
         return [(report.partition, report.complete_ms) for report in await unreported.reports(reported, now_ms)]
@@ -48,7 +37,7 @@ async def test_what_holds_something_and_has_no_report(redis: Redis, clickhouse: 
     async def say(partition: int, complete_ms: int, *, retired: bool = False) -> None:
         columns = "partition, complete_up_to, missing, waiting_frames, retired"
         values = f"({partition}, {complete_ms / 1_000:.3f}, 0, 0, {retired})"
-        await clickhouse.execute(f"INSERT INTO ingestion_progress ({columns}) VALUES {values}")
+        await database.execute(f"INSERT INTO ingestion_progress ({columns}) VALUES {values}")
 
     assert await found() == []
     await redis.hset(Partition(3).seen, "7", f"{now_ms}:5:{begun_ms}")
