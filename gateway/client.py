@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from aiohttp.http_parser import RawRequestMessage
 
-    from gateway.server import ClientConnection
+    from gateway.client_connection import ClientConnection
 
 _SMALL_BYTES: Final = 64 * 1024
 """Well below what makes the reader pause its connection: there is nothing to resume."""
@@ -24,15 +24,16 @@ class ClientRequest:
     """A request whose head was parsed.
 
     `target` is the raw request target, `head` what its fields say, `length` the announced one as on the wire (empty if
-    there is none), `content` the body. Answers are written as bytes: whoever answers writes head and body himself.
+    there is none). Answers are written as bytes: whoever answers writes head and body himself.
     """
 
     __slots__ = (
+        "_body",
         "_connection",
+        "_content",
+        "_keep_alive",
         "chunked",
-        "content",
         "head",
-        "keep_alive",
         "length",
         "method",
         "target",
@@ -41,27 +42,34 @@ class ClientRequest:
         "write",
     )
 
-    def __init__(self, connection: "ClientConnection", message: "RawRequestMessage", content: StreamReader) -> None:
+    def __init__(  # noqa: PLR0917 - made for every request, and names cost time
+        self,
+        connection: "ClientConnection",
+        method: str,
+        target: str,
+        head: ClientHead,
+        length: bytes,
+        body: bytes,
+        content: StreamReader | None = None,
+        *,
+        chunked: bool = False,
+        upgrade: bool = False,
+        v1_1: bool = True,
+        keep_alive: bool = True,
+    ) -> None:
+        """The body is `content`, or where that is None `body`: all of it came with the head."""
         self._connection = connection
-        self.method: str = message.method
-        self.target: str = message.path
-        raw = message.raw_headers
-        head = connection.known_head
-        if head is None or not head.describes(raw):
-            head = ClientHead(raw, message.headers)
-            connection.known_head = head if head.repeatable else None
+        self.method = method
+        self.target = target
         self.head = head
-        self.length = head.length_in(raw)
-        self.chunked: bool = message.chunked
-        self.upgrade: bool = message.upgrade
-        self.content = content
-        version = message.version
-        self.v1_1: bool = version is HttpVersion11 or version >= HttpVersion11
+        self.length = length
+        self._content = content
+        self._body = body
+        self.chunked = chunked
+        self.upgrade = upgrade
+        self.v1_1 = v1_1
         """Whether the client knows chunks and keeps its connection by default."""
-        # aiohttp's parser already weighed Connection against the version; 0.9 is not to be kept in any case.
-        self.keep_alive: bool = not (
-            message.should_close or version < HttpVersion10 or (self.upgrade and self.asks_for_websocket)
-        )
+        self._keep_alive = keep_alive
         self.write: Callable[[bytes], None] = connection.send
         """Send bytes of the answer. A client that left is told by cancellation, not here."""
 
@@ -74,13 +82,35 @@ class ClientRequest:
         return task
 
     @property
+    def keep_alive(self) -> bool:
+        """Whether the client's connection may serve another request, as far as is known."""
+        return self._keep_alive and not (self.chunked and self._connection.trailed)
+
+    @property
     def body_exists(self) -> bool:
         """Whether the head announces a body."""
-        return self.content is not EMPTY_PAYLOAD
+        return bool(self._body) if self._content is None else self._content is not EMPTY_PAYLOAD
+
+    @property
+    def whole(self) -> bool:
+        """Whether the body came with the head."""
+        return self._content is None
+
+    @property
+    def content(self) -> StreamReader:
+        """The body as a stream."""
+        if self._content is None:
+            self._content = self._connection.reader() if self._body else EMPTY_PAYLOAD
+            if self._body:
+                self._content.feed_data(self._body)
+                self._content.feed_eof()
+        return self._content
 
     def whole_body(self) -> bytes | None:
         """The body, if it has arrived as a whole and is small; None otherwise. It is not taken from `content`."""
-        content = self.content
+        content = self._content
+        if content is None:
+            return self._body
         if content is EMPTY_PAYLOAD:
             return b""
         # What aiohttp's reader has is not its promise, but asking for it through the front door costs 4 us.
@@ -101,7 +131,7 @@ class ClientRequest:
     @property
     def asks_for_websocket(self) -> bool:
         """Whether this is a WebSocket handshake (RFC 6455 4.1)."""
-        return self.upgrade and self.head.headers.get("Upgrade", "").strip().lower() == "websocket"
+        return self.upgrade and self.head.asks_for_websocket
 
     def start_tunnel(self, take: "Callable[[bytes], None]") -> None:
         """From now on hand over all bytes of the client as they come, and an empty one at the end."""
@@ -135,3 +165,31 @@ class ClientRequest:
     def abort(self) -> None:
         """Cut the client's connection, so that it cannot take what it has for a whole answer."""
         self._connection.abort()
+
+
+def parsed_request(
+    connection: "ClientConnection", message: "RawRequestMessage", content: StreamReader
+) -> ClientRequest:
+    """The request that aiohttp's parser found; its head is the last one's if that says the same."""
+    raw = message.raw_headers
+    head = connection.known_head
+    if head is None or not head.describes(raw):
+        head = ClientHead(raw, message.headers)
+        connection.known_head = head if head.repeatable else None
+    version = message.version
+    return ClientRequest(
+        connection,
+        message.method,
+        message.path,
+        head,
+        head.length_in(raw),
+        b"",
+        content,
+        chunked=message.chunked,
+        upgrade=message.upgrade,
+        v1_1=version is HttpVersion11 or version >= HttpVersion11,
+        # aiohttp's parser already weighed Connection against the version; 0.9 is not to be kept in any case.
+        keep_alive=not (
+            message.should_close or version < HttpVersion10 or (message.upgrade and head.asks_for_websocket)
+        ),
+    )

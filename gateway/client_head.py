@@ -43,6 +43,7 @@ class ClientHead:
         "repeatable",
         "retry_count",
         "sdk",
+        "spelling",
         "task",
     )
 
@@ -55,6 +56,8 @@ class ClientHead:
         self._length_at = fields.names.index(_LENGTH) if lengths == 1 else -1
         self.repeatable = lengths <= 1 and sum(len(name) + len(value) for name, value in raw) <= _MOST_REMEMBERED_BYTES
         """Whether it may be kept for the next request."""
+        self.spelling = self._spelled() if self.repeatable else (b"", b"")
+        """The fields as most clients write them, each after its CRLF: up to the length's value, and what follows."""
         self.key_sha256 = hash_of_key(headers.get("X-Lectr-Key"))
         self.has_length = lengths == 1
         self.org: Org | None = None
@@ -89,6 +92,19 @@ class ClientHead:
     def length_in(self, raw: RawHeaders) -> bytes:
         """The Content-Length of a request with this head, as on the wire; empty when it has none."""
         return raw[self._length_at][1] if self._length_at >= 0 else b""
+
+    @property
+    def asks_for_websocket(self) -> bool:
+        """Whether it would be a WebSocket handshake, if it is an upgrade."""
+        return self.headers.get("Upgrade", "").strip().lower() == "websocket"
+
+    def _spelled(self) -> tuple[bytes, bytes]:
+        raw, at = self._raw, self._length_at
+        if at < 0:
+            return b"", b"".join([b"\r\n%b: %b" % field for field in raw]) + b"\r\n\r\n"
+        before = b"".join([b"\r\n%b: %b" % field for field in raw[:at]])
+        after = b"".join([b"\r\n%b: %b" % field for field in raw[at + 1 :]])
+        return before + b"\r\n%b: " % raw[at][0], after + b"\r\n\r\n"
 
     def _bounded(self, field: str, value: str) -> str:
         stored, cut = clean_value(value)

@@ -4,11 +4,13 @@ A fault knows its status, code and how it is recorded; `error_body` gives the JS
 Provider errors are not faults: they pass through untouched.
 """
 
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import ClassVar
 
 import msgspec
 
+from shared import counters
 from shared.event import ErrorSource
 
 
@@ -144,3 +146,14 @@ def error_body(fault: Fault, path: str) -> bytes:
             {"type": "error", "error": {"type": kind, "message": fault.message, "code": fault.code}}
         )
     return msgspec.json.encode({"error": {"message": fault.message, "type": fault.type, "code": fault.code}})
+
+
+def fault_answer(fault: Fault, path: str, *, close: bool) -> bytes:
+    """A fault as the HTTP answer that its client can read."""
+    counters.refused.labels(fault.code).inc()
+    body = error_body(fault, path)
+    head = (
+        f"HTTP/1.1 {fault.status} {fault.reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"Date: {formatdate(usegmt=True)}\r\nServer: lectr\r\n"
+    )
+    return head.encode("ascii") + (b"Connection: close\r\n\r\n" if close else b"\r\n") + body

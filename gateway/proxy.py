@@ -23,7 +23,6 @@ from gateway.providers import Catalogue
 from gateway.registry import Directory
 from gateway.relay import relay
 from gateway.request_body import MARK_MODEL_TRUNCATED, RequestFacts
-from gateway.server import fault_answer
 from gateway.tunnel import run_tunnel
 from gateway.unattended import MARK_CUT, Unattended, wants_drain
 from gateway.upstream import Upstream
@@ -224,7 +223,7 @@ class Proxy:
         exchange.failed(fault.category, fault.source)
         keep_alive = request.keep_alive and not fault.closes
         self._record(exchange)
-        request.write(fault_answer(fault, exchange.endpoint, close=not keep_alive))
+        request.write(faults.fault_answer(fault, exchange.endpoint, close=not keep_alive))
         return keep_alive
 
     def _record(self, exchange: Exchange) -> None:

@@ -9,8 +9,7 @@ import openai
 import pytest
 
 from gateway import faults
-from gateway.faults import FAULTS, Fault, GatewayDefect, ProviderStalled, ProviderTruncated, error_body
-from gateway.server import fault_answer
+from gateway.faults import FAULTS, Fault, GatewayDefect, ProviderStalled, ProviderTruncated, error_body, fault_answer
 from shared.event import ErrorSource
 
 DOCUMENTED = {

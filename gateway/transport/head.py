@@ -5,21 +5,24 @@ In: the bytes up to and including the empty line. Out: an AnswerHead. Raises Mal
 
 import re
 from collections.abc import Set as AbstractSet
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from gateway.transport.framing import Chunked, Framing, Length, MalformedAnswer, UntilClose
 
 LONGEST_HEAD_BYTES: Final = 256 * 1024
 """A provider that never ends its head must not fill our memory; the largest seen in the wild are below 16 KiB."""
 
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*+)?+(?=\r\n)")
-_FIELD_LINES: Final = re.compile(rb"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff]*+)*+\r\n\r\n")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*+)?+")
+_FIELD_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([\t\x20-\x7e\x80-\xff]*+)")
 """No bare CR or LF, no control character, and no folded line: obsolete, and read differently by different parsers."""
-_FIELDS: Final = re.compile(
-    rb"\r\n(connection|keep-alive|proxy-connection|te|transfer-encoding|upgrade|content-length|content-type"
-    rb"|content-encoding|x-request-id|request-id|apim-request-id):([^\r]*)"
+_READ: Final = frozenset(
+    {b"content-type", b"content-encoding", b"content-length", b"transfer-encoding"}
+    | {b"x-request-id", b"request-id", b"apim-request-id"}
 )
-"""Searched for in lower case: ignoring case costs twice as much."""
+_MOST_KNOWN_LINES: Final = 1024
+_LARGEST_KNOWN_BYTES: Final = 4096
+"""Providers make heads; what is remembered of their lines stays small."""
 _OURS: Final = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade"})
 """Fields of the hop (RFC 9110 7.6.1). Transfer-Encoding is one too, but chunked bodies are handed on as they are."""
 _NEVER_NAMED: Final = frozenset(
@@ -92,52 +95,70 @@ class AnswerHead:
         return self.fields.get(name, b"").decode("latin-1")
 
 
-def parse_head(block: bytes, method: str) -> AnswerHead:  # noqa: C901 - one pass, as it runs for every answer
-    """Check and read a head that ends with an empty line. `method` is the request's. Raises MalformedAnswer."""
-    start = _STATUS_LINE.match(block)
+class _Field(NamedTuple):
+    line: bytes
+    name: bytes
+    """In lower case."""
+    value: bytes
+    """Without the white space around it."""
+
+
+def _read_start(line: bytes) -> tuple[int, bool]:
+    """The status, and whether the version is 1.0. Raises MalformedAnswer."""
+    start = _STATUS_LINE.fullmatch(line)
     if start is None:
         raise MalformedAnswer("no HTTP/1 status line")
-    at = start.end()
-    checked = _FIELD_LINES.match(block, at)
-    if checked is None or checked.end() != len(block):
+    return int(start[2]), start[1] == b"0"
+
+
+def _read_field(line: bytes) -> _Field | None:
+    """A field that is the hop's own or is read for something; None for any other. Raises MalformedAnswer."""
+    field = _FIELD_LINE.fullmatch(line)
+    if field is None:
         raise MalformedAnswer("a header line that is no field, or a control character, a bare CR or a bare LF")
-    version, digits = start.group(1, 2)
-    status_line = block[:at]
-    # The last line end and the empty line stay out: no field follows them.
-    end = len(block) - 4
+    name = field[1].lower()
+    return _Field(line, name, field[2].strip()) if name in _READ or name in _OURS else None
+
+
+_known_start: Final = lru_cache(maxsize=_MOST_KNOWN_LINES)(_read_start)
+_known_field: Final = lru_cache(maxsize=_MOST_KNOWN_LINES)(_read_field)
+"""Most lines of a provider's head are those of the last one; checking them again would cost twice as much."""
+
+
+def parse_head(block: bytes, method: str) -> AnswerHead:
+    """Check and read a head that ends with an empty line. `method` is the request's. Raises MalformedAnswer."""
+    kept = block.split(b"\r\n")
+    # Of the end of the last line and the empty line.
+    del kept[-2:]
+    status_line = kept[0]
+    usual = len(block) <= _LARGEST_KNOWN_BYTES
+    status, old = (_known_start if usual else _read_start)(status_line)
+    kept[0] = b""
     fields: dict[bytes, bytes] = {}
     lengths: list[bytes] = []
     codings: list[bytes] = []
-    tokens = b""
-    kept: list[bytes] = []
-    for found in _FIELDS.finditer(block.lower(), at, max(at, end)):
-        name, value = found.group(1, 2)
+    options: list[bytes] = []
+    for field in filter(None, map(_known_field if usual else _read_field, kept[1:])):
+        line, name, value = field
         if name == b"content-length":
-            lengths.append(value.strip())
+            lengths.append(value)
         elif name in _OURS:
-            line_start, line_end = found.span()
-            kept.append(block[at:line_start])
-            at = line_end
+            kept.remove(line)
             if name == b"connection":
-                tokens = tokens + b"," + value if tokens else value
+                options.append(value.lower())
         elif name == b"transfer-encoding":
-            codings.append(value.strip())
+            codings.append(value.lower())
         elif not fields.get(name):
-            fields[name] = block[found.start(2) : found.end(2)].strip()
-    lines = block[at:end]
-    if kept:
-        kept.append(lines)
-        lines = b"".join(kept)
-    old = version == b"0"
+            fields[name] = value
+    lines = b"\r\n".join(kept)
     closes = old
-    if tokens and tokens.strip() != b"keep-alive":
-        named = {token.strip() for token in tokens.split(b",")}
+    if options == [b"keep-alive"]:
+        closes = False
+    elif options:
+        named = {option.strip() for option in b",".join(options).split(b",")}
         closes = b"close" in named or (old and b"keep-alive" not in named)
         if named := named - _NEVER_NAMED:
             lines = _without(lines, named)
-    elif tokens:
-        closes = False
-    status = int(digits)
     return AnswerHead(
         block=block,
         status=status,

@@ -5,7 +5,7 @@ import pytest
 from tests.canaries import provider_key
 from tests.conformance.cases_request import CHAT, REQUESTS, RequestCase
 from tests.conformance.cases_response import JSON
-from tests.conformance.client import RawClient
+from tests.conformance.client import Answer, RawClient
 from tests.conformance.differences import request_as_compared
 from tests.conformance.provider import Connection, Request
 from tests.conformance.scripts import answer_bytes, answers, ok, pieces_of
@@ -24,13 +24,14 @@ def taken(connection: Connection, request: Request) -> None:
     connection.send(answer_bytes(b"HTTP/1.1 204 No Content"))
 
 
-def ask(client: RawClient, request: bytes, method: str, piece_bytes: int) -> None:
+def ask(client: RawClient, request: bytes, method: str, piece_bytes: int) -> Answer:
     if piece_bytes:
         client.send_pieces(pieces_of(request, piece_bytes))
     else:
         client.send(request)
     answer = client.answer(method)
     assert (answer.status, answer.broken) == (204, ""), answer
+    return answer
 
 
 def assert_same(site: Site, case: RequestCase, piece_bytes: int) -> None:
@@ -39,8 +40,10 @@ def assert_same(site: Site, case: RequestCase, piece_bytes: int) -> None:
     with site.direct_client() as client:
         ask(client, request, case.method, 0)
     with site.client() as client:
-        ask(client, request, case.method, piece_bytes)
-        site.assert_free(client)
+        if ask(client, request, case.method, piece_bytes).closes:
+            assert client.rest() == (b"", "closed")
+        else:
+            site.assert_free(client)
     direct, relayed = site.provider.asked
     chunked = direct.framing == "chunked"
     expected = request_as_compared(direct, relayed=False, chunked=chunked)
@@ -60,6 +63,25 @@ def test_in_pieces(site: Site, case: RequestCase) -> None:
     """A request that comes byte by byte (a large one in odd pieces) reaches the provider as it was sent."""
     size = len(site.request(case.start, *case.lines, body=case.body))
     assert_same(site, case, 1 if size <= SMALL_BYTES else 997)
+
+
+@pytest.mark.parametrize("case", [case for case in REQUESTS if not case.limit], ids=str)
+def test_again_on_one_connection(site: Site, case: RequestCase) -> None:
+    """A request that repeats the last one's bytes, whole or with its body behind its head, reaches the provider so."""
+    site.provider.script = taken
+    request = site.request(case.start, *case.lines, body=case.body)
+    body_at = len(request) - len(case.body)
+    with site.client() as client:
+        for sent in ([request], [request], [request[:body_at], request[body_at:]], [request]):
+            client.send_pieces([piece for piece in sent if piece])
+            answer = client.answer(case.method)
+            assert (answer.status, answer.broken) == (204, ""), answer
+            if answer.closes:
+                break
+        else:
+            site.assert_free(client)
+    first, *others = site.provider.asked
+    assert [(asked.raw_head, asked.body_wire) for asked in others] == [(first.raw_head, first.body_wire)] * len(others)
 
 
 def test_nothing_of_ours_is_sent(site: Site) -> None:
