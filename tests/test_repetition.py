@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -224,3 +225,34 @@ def test_half_a_head_is_not_a_boundary() -> None:
     served, _, _, found = asyncio.run(serve(pieces, sees=True))
     assert [seen[1] for seen in served] == ["/v1/chat/completions"] * 2 + ["/v1/other"][: len(served) - 2]
     assert found == 0
+
+
+COMPLETION = b'{"id":"1","object":"chat.completion","created":1,"model":"m","choices":[]}'
+ASKED = 10
+
+
+async def test_the_official_sdk_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All requests of one OpenAI client but its first: it sends a body apart from its head."""
+    wires: list[CountingWire] = []
+
+    def counting() -> CountingWire:
+        wires.append(CountingWire(sees=True))
+        return wires[-1]
+
+    async def handle(request: ClientRequest) -> bool:
+        await seen_of(request)
+        request.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+        request.write(b"Content-Length: %d\r\n\r\n%b" % (len(COMPLETION), COMPLETION))
+        return True
+
+    def ask(port: int) -> None:
+        with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="sk-test", max_retries=0) as client:
+            for length in range(ASKED):
+                client.chat.completions.create(model="m", messages=[{"role": "user", "content": "h" * length}])
+
+    monkeypatch.setattr("gateway.client_connection.Wire", counting)
+    server = GatewayServer(handle, head_timeout_s=60, idle_timeout_s=60)
+    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    async with listening:
+        await asyncio.to_thread(ask, listening.sockets[0].getsockname()[1])
+    assert [wire.found for wire in wires] == [ASKED - 1]
