@@ -148,6 +148,8 @@ class Shipper:
                 until_s = time.monotonic() + _TURN_S
                 if await self._sparing(self._finish(orphan)):
                     del self._adopted[source]
+                # Many dead boots must not fill the memory with a file each.
+                orphan.backlog.rest()
                 # Who used its turn up has another one as soon as all others had theirs.
                 more |= time.monotonic() >= until_s
             await asyncio.sleep(0 if more else _LOOK_S if self._adopted else _ADOPT_S)
