@@ -20,7 +20,7 @@ _PAGE_BYTES: Final = 4096
 """Asked for at once where a piece was refused: as much as is lost with one bad place."""
 _MOST_PAGES: Final = 64
 """That may be refused before whole pieces are given up: a dying disk takes seconds to refuse each."""
-_LOST: Final = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN})
+LOST: Final = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN})
 """What a disk says of bytes that it does not have any more; asked again it would say the same."""
 
 
@@ -59,7 +59,7 @@ def read_head(path: Path, most_bytes: int) -> tuple[bytes | None, int]:
     try:
         return os.pread(descriptor, most_bytes, 0), size_bytes
     except OSError as error:
-        if error.errno not in _LOST:
+        if error.errno not in LOST:
             raise
         return None, size_bytes
     finally:
@@ -87,7 +87,7 @@ def _read_into(memory: mmap.mmap, descriptor: int) -> FileBytes:
                 with view[at:until] as part:
                     count = os.preadv(descriptor, [part], at)
             except OSError as error:
-                if error.errno not in _LOST:
+                if error.errno not in LOST:
                     raise
                 if not by_page and refused_bytes < _MOST_PAGES * _PAGE_BYTES:
                     by_page_until = until

@@ -63,6 +63,7 @@ def adopt_orphans(state_dir: str, said: set[str] | None = None, partitions: int 
             with contextlib.suppress(OSError):
                 set_aside(folder)
         except OSError as error:
+            counters.journal_disk_faults.labels(type(error).__name__).inc()
             get_log("orphans").error("orphan_unreadable", folder=folder.name, error=error.strerror)
         except Exception as error:  # noqa: BLE001 - one that nobody foresaw must not keep the others
             counters.journal_damaged.inc()
