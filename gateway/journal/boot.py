@@ -27,7 +27,8 @@ _FILE: Final = "boot"
 _UNBORN: Final = ".new"
 _UNBORN_S: Final = 60.0
 """A folder that is still not named after this long belongs to a process that died before it lived."""
-_DAMAGED: Final = "damaged"
+DAMAGED: Final = "damaged"
+"""What a name begins or ends with that is kept aside for a person."""
 
 
 class BootFault(Exception):
@@ -153,7 +154,7 @@ class Boot:
 
     def remove(self) -> None:
         """Delete the folder, and give the lock up; what is damaged in it, or no file, is kept aside. Raises OSError."""
-        if any(path.suffix == f".{_DAMAGED}" or not path.is_file() for path in self.folder.iterdir()):
+        if any(path.suffix == f".{DAMAGED}" or not path.is_file() for path in self.folder.iterdir()):
             set_aside(self.folder)
         else:
             for path in self.folder.iterdir():
@@ -168,7 +169,7 @@ def boot_folders(root: Path) -> list[Path]:
     """The folders of boots below a journal's root; clears away what processes left that died on their way in or out."""
     found = []
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        if not folder.is_dir() or folder.name.startswith(_DAMAGED):
+        if not folder.is_dir() or folder.name.startswith(DAMAGED):
             continue
         if not folder.name.endswith(_UNBORN) and (folder / _FILE).is_file():
             found.append(folder)
@@ -202,7 +203,7 @@ def set_aside(path: Path) -> None:
     is_folder = path.is_dir()
     for number in itertools.count():
         more = f"-{number}" if number else ""
-        target = path.with_name(f"{_DAMAGED}-{path.name}{more}" if is_folder else f"{path.stem}{more}.{_DAMAGED}")
+        target = path.with_name(f"{DAMAGED}-{path.name}{more}" if is_folder else f"{path.stem}{more}.{DAMAGED}")
         if not target.exists():
             path.rename(target)
             return

@@ -22,6 +22,7 @@ _MOST_PAGES: Final = 64
 """That may be refused before whole pieces are given up: a dying disk takes seconds to refuse each."""
 LOST: Final = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN})
 """What a disk says of bytes that it does not have any more; asked again it would say the same."""
+_NOTHING: Final = frozenset({errno.ELOOP, errno.ENXIO})
 
 
 class NoFile(Exception):
@@ -68,7 +69,12 @@ def read_head(path: Path, most_bytes: int) -> tuple[bytes | None, int]:
 
 def open_file(path: Path) -> int:
     """A descriptor to read from. Raises OSError, and NoFile for a pipe or the like, without waiting for its writer."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _NOTHING or (error.errno == errno.ENOENT and path.is_symlink()):
+            raise NoFile("a link to nothing, or a socket") from None
+        raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NoFile("no regular file")

@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.journal.arrange import arrange
 from gateway.journal.backlog import Backlog
-from gateway.journal.boot import Boot, BootFault, boot_folders, set_aside
+from gateway.journal.boot import DAMAGED, Boot, BootFault, boot_folders, set_aside
 from gateway.journal.boot_file import NewerBoot, SaidEnd
 from gateway.journal.copies import gather
 from gateway.journal.journal import FOLDER
@@ -121,9 +121,14 @@ def _knows(orphan: Orphan) -> tuple[bool, int, bool, bool]:
 
 
 def _segments(boot: Boot) -> list[Segment]:
-    """All segments that can be read; others are kept aside."""
+    """All segments that can be read; others are kept aside, and what else is no file stays, with the folder."""
     segments: list[Segment] = []
-    for path in sorted(boot.folder.glob(f"*{SUFFIX}")):
+    for path in sorted(boot.folder.iterdir()):
+        if path.suffix != SUFFIX or path.name.startswith(DAMAGED):
+            if not path.is_file() and not path.name.startswith(DAMAGED):
+                counters.journal_damaged.inc()
+                get_log("orphans").error("no_journal_file", folder=boot.folder.name, file=path.name)
+            continue
         try:
             segments.append(Segment.open(path, boot.record.source))
         except SegmentFault as fault:
