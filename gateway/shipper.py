@@ -13,7 +13,17 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from gateway.journal import Backlog, Journal, Orphan, Run, SaidEnd, Segment, adopt_orphans, remove_segments
+from gateway.journal import (
+    Backlog,
+    Journal,
+    Orphan,
+    Run,
+    SaidEnd,
+    Segment,
+    adopt_orphans,
+    join_orphans,
+    remove_segments,
+)
 from gateway.stream import REDIS_ERRORS, Marks, Stream
 from shared import counters
 from shared.clock import unix_ms
@@ -148,6 +158,8 @@ class Shipper:
                 until_s = time.monotonic() + _TURN_S
                 if await self._sparing(self._finish(orphan)):
                     del self._adopted[source]
+                # Many dead boots must not fill the memory with a file each.
+                orphan.backlog.rest()
                 # Who used its turn up has another one as soon as all others had theirs.
                 more |= time.monotonic() >= until_s
             await asyncio.sleep(0 if more else _LOOK_S if self._adopted else _ADOPT_S)
@@ -164,14 +176,27 @@ class Shipper:
 
     async def _adopt(self, said: set[str]) -> bool:
         """Take every dead process' journal over, each as soon as it is found; whether there was one."""
-        found, new = adopt_orphans(self._state_dir, said, self._own.partitions), []
+        found, new = adopt_orphans(self._state_dir, said, self._own.partitions), set()
         while (orphan := await asyncio.to_thread(next, found, None)) is not None:
-            self._adopted[orphan.backlog.source] = orphan
-            new.append(orphan)
-        for orphan in new:
+            source = orphan.backlog.source
+            new.add(source)
+            if (known := self._adopted.pop(source, None)) is not None:
+                # The end of one folder would be taken for that of both.
+                orphan = await self._joined(known, orphan)
+            if orphan is not None:
+                self._adopted[source] = orphan
+        for source in new & self._adopted.keys():
             # Its turn may come late: until then nobody is to think that all of it is stored.
-            await self._ask(orphan)
+            await self._ask(self._adopted[source])
         return bool(new)
+
+    async def _joined(self, one: Orphan, other: Orphan) -> Orphan | None:
+        """What two folders hold of one dead process; None if the disk refused: both are found again."""
+        try:
+            return await asyncio.to_thread(join_orphans, one, other)
+        except OSError as error:
+            self._disk_refused(error)
+            return None
 
     async def _ask(self, orphan: Orphan) -> Marks:
         """How far it is, and let it be known that it is there."""

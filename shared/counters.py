@@ -78,7 +78,8 @@ journal_waits = Counter(
 )
 journal_disk_faults = Counter(
     "lectr_gateway_journal_disk_faults",
-    "The disk refused a journal segment; events are kept in memory meanwhile. Or the journal's folder is gone",
+    "The disk refused a journal segment; events are kept in memory meanwhile. Or the journal's folder is gone, or that "
+    "of a dead gateway could not be read",
     ["reason"],
     registry=registry,
 )

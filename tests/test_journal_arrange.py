@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from gateway.journal import Orphan, adopt_orphans
 from gateway.journal.backlog import Backlog
+from gateway.journal.boot import Boot
 from gateway.journal.segment import HEADER_BYTES, SUFFIX, Segment
 from gateway.shipper import Shipper
 from shared import counters
@@ -141,6 +142,99 @@ def test_shipping_ends_whatever_was_done_to_the_files(state: Path, folder: Path,
                 name = next(number for number in iter(lambda: dice.randrange(1_000), None) if not taken(path, number))
                 damage(path.rename(path.with_name(f"{name:020d}{SUFFIX}")), dice.randrange(28))
     assert numbers(state) == list(range(EVENTS))
+
+
+def records_in(path: Path) -> dict[int, tuple[int, int]]:
+    """Of each record of an intact file, where its body begins and how long it is."""
+    segment = Segment.open(path, int(path.parent.name, 16))
+    segment.find_end()
+    found = {record.seq: (record.end - len(record.body), len(record.body)) for record in segment.records(HEADER_BYTES)}
+    segment.let_go()
+    return found
+
+
+def copy_and_spoil(folder: Path, dice: random.Random) -> set[int]:
+    """Copies of two files, records and headers of copies and originals spoiled; the numbers of what one still has."""
+    intact: set[int] = set()
+    files = files_in(folder)
+    spoiled = dice.sample(files, 2)
+    for path in files:
+        where = records_in(path)
+        copies = [copy(path, f"{path.stem}-{dice.random()}") for _ in range(dice.randrange(1, 4) * (path in spoiled))]
+        for one in [path, *copies]:
+            bad = {dice.choice([min(where), *where]) for _ in range(dice.randrange(5) * (path in spoiled))}
+            damage(one, *(where[seq][0] + dice.randrange(where[seq][1]) for seq in bad))
+            intact |= where.keys() - bad
+        if path in spoiled and dice.random() < 0.3:
+            damage(path, dice.randrange(28))
+    return intact
+
+
+class Kill(BaseException):
+    """The heir is killed."""
+
+
+def killed_at(state: Path, monkeypatch: pytest.MonkeyPatch, renames: int) -> bool:
+    """An heir is killed instead of doing one more rename; whether it came so far."""
+    real, left = Path.rename, renames
+
+    def rename(path: Path, target: Path) -> Path:
+        nonlocal left
+        if not left:
+            raise Kill
+        left -= 1
+        return real(path, target)
+
+    boots: list[Boot] = []
+    adopt = Boot.adopt
+
+    def adopted_boot(folder: Path, partitions: int | None) -> Boot | None:
+        boots.extend(filter(None, [adopt(folder, partitions)]))
+        return boots[-1]
+
+    try:
+        with monkeypatch.context() as patched, capture_logs():
+            patched.setattr(Path, "rename", rename)
+            patched.setattr(Boot, "adopt", adopted_boot)
+            list(adopt_orphans(str(state)))
+    except Kill:
+        return True
+    finally:
+        for boot in boots:
+            boot.close()
+    return False
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_is_intact_in_one_file_is_shipped(
+    state: Path, folder: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies with damaged records, and heirs killed between any two steps: each intact event comes once, in order."""
+    dice = random.Random(seed)
+    intact = copy_and_spoil(folder, dice)
+    for _ in range(3):
+        if not killed_at(state, monkeypatch, dice.randrange(4)):
+            break
+    for _ in range(2):
+        orphan = adopted(state)
+        assert [seq for seq, _ in read_all(orphan.backlog)] == sorted(intact)
+        orphan.backlog.close()
+        orphan.boot.close()
+
+
+@pytest.mark.parametrize("renames", range(4))
+def test_an_heir_killed_at_any_step_loses_nothing(
+    state: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    """Two copies that complete each other, the first record of both lost: killed before each step, the next has all."""
+    second = files_in(folder)[1]
+    other = copy(second, f"{second.stem}-b")
+    where = records_in(second)
+    first = min(where)
+    for path, seq in ((second, first + 20), (other, first + 30)):
+        damage(path, where[first][0], where[seq][0])
+    assert killed_at(state, monkeypatch, renames) is (renames < 3), "one new file, and two that are kept aside"
+    assert numbers(state) == sorted(set(range(EVENTS)) - {first})
 
 
 def taken(path: Path, number: int) -> bool:

@@ -1,6 +1,10 @@
 """Damaged journal files: what can be read is shipped, what cannot is counted, and the file is kept for a person."""
 
+import contextlib
+import os
+import socket
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -148,6 +152,49 @@ async def test_damage_in_the_last_file(store: Store, state: Path, field: int) ->
     await sender.close()
     aside = left.folder.with_name(f"damaged-{left.folder.name}")
     assert path.with_suffix(".damaged").name in {kept.name for kept in aside.iterdir()}
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def a_link_to_nothing(path: Path) -> None:
+    path.symlink_to("/nowhere/file")
+
+
+def a_link_to_itself(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir(path.parent):
+        bound.bind(path.name)
+
+
+@pytest.mark.parametrize("name", ["00000000000000009999.segment", "of-a-person"])
+@pytest.mark.parametrize("make", [a_folder, a_link_to_nothing, a_link_to_itself, os.mkfifo, a_socket])
+async def test_what_is_no_file_stops_nothing(
+    store: Store, state: Path, make: Callable[[Path], None], name: str
+) -> None:
+    """Whatever lies among a dead gateway's files: these are shipped, it is counted and kept, nobody waits."""
+    left = leave_killed(state, 300)
+    assert left.folder is not None
+    make(left.folder / name)
+    damaged = count(counters.journal_damaged)
+    sender = Sender(store.url, state)
+    with capture_logs() as logs:
+        sender.start()
+        await until(lambda: ends(store.url, left.source))
+    assert [item.seq for entry in entries(store.url, left.source) for item in entry.events] == list(range(300))
+    said = [(line["event"], line["file"]) for line in logs if line["log_level"] == "error"]
+    assert said == [("segment_unreadable" if name.endswith(".segment") else "no_journal_file", name)]
+    assert count(counters.journal_damaged) - damaged == 1
+    await until(lambda: sender.ship._adopted[left.source].said_end)
+    store.confirm_end(left.source)
+    await until(lambda: left.folder and not left.folder.exists())
+    await sender.close()
+    aside = left.folder.with_name(f"damaged-{left.folder.name}")
+    assert [path for path in aside.iterdir() if not path.is_file()]
 
 
 async def test_damage_is_counted_once(store: Store, state: Path) -> None:

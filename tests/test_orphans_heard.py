@@ -27,12 +27,12 @@ async def test_whoever_ships_was_heard_before(store: Store, state: Path, monkeyp
     """Before a first frame goes out all dead gateways here are known, and so is the living one before its own."""
     begun_ms = unix_ms()
     left = [leave_killed(state, 50 + number) for number in range(4)]
-    known: list[dict[int, Seen]] = []
+    known: list[tuple[int, dict[int, Seen]]] = []
     real = Stream.push
 
     async def push(stream: Stream, backlog: Backlog, run: Run) -> int:
-        known.append(seen(store))
-        assert backlog.source in known[-1]
+        known.append((backlog.source, seen(store)))
+        assert backlog.source in known[-1][1]
         return await real(stream, backlog, run)
 
     monkeypatch.setattr(Stream, "push", push)
@@ -41,7 +41,7 @@ async def test_whoever_ships_was_heard_before(store: Store, state: Path, monkeyp
     sender.start()
     await until(lambda: all(ends(store.url, journal.source) for journal in left))
     await sender.all_shipped()
-    at_first = next(found for found in known if any(journal.source in found for journal in left))
+    at_first = next(found for source, found in known if source != sender.source)
     for number, journal in enumerate(left):
         said = at_first[journal.source]
         assert (said.next_seq, said.started_ms) == (50 + number, journal.started_ms)

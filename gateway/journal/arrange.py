@@ -2,21 +2,27 @@
 
 A gateway writes every number into one file. Somebody may have copied or renamed files, and a damaged header leaves
 only the name to go by. In: the segments of a folder. Out: those to ship, whose numbers rise from file to file. What
-another file has as well is kept aside, and where two have what the other lacks, a new file has all of it. Blocks.
+another file has as well is kept aside, and where several have what the others lack, a new file has all of it. Blocks.
 
 Only files in doubt are read: those whose header is damaged, those that begin alike, and the neighbours of such.
+Killed at any step, what it leaves is arranged again to the same: a new file is there, under a name that says so, before
+any that it is made of is moved, and it has all of them.
 """
 
+import itertools
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
-from gateway.journal.boot import Boot, set_aside
+from gateway.journal.boot import Boot, set_aside, sync_folder
 from gateway.journal.records import RECORD_OVERHEAD_BYTES, Record
 from gateway.journal.segment import HEADER_BYTES, SUFFIX, Segment, allocate
 from shared import counters
 from shared.logs import get_log
 
 _UNBORN: Final = ".new"
+_MERGED: Final = "-merged"
+"""What the name of a new file ends with: others may lie beside it that it was made of."""
 
 
 class _File:
@@ -46,35 +52,42 @@ class _File:
         """Whether one that does not begin before this one may hold what this one holds."""
         if self.first_seq == following.first_seq:
             return True
-        in_doubt = not (self.segment.headed and following.segment.headed)
-        return in_doubt and following.first_seq < self.next_seq
+        return (self.in_doubt or following.in_doubt) and following.first_seq < self.next_seq
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether other files may hold what it holds, wherever they begin."""
+        path = self.segment.path
+        return not self.segment.headed or (path is not None and path.stem.endswith(_MERGED))
 
 
 def arrange(boot: Boot, segments: Iterable[Segment]) -> list[Segment]:
     """The segments of a boot to be shipped, in order. Raises OSError."""
-    kept: list[_File] = []
+    groups: list[list[_File]] = []
     for file in sorted(map(_File, segments), key=lambda file: file.first_seq):
-        if kept and kept[-1].overlaps(file):
-            kept[-1] = _joined(boot, kept[-1], file)
+        if groups and any(before.overlaps(file) for before in groups[-1]):
+            groups[-1].append(file)
         else:
-            kept.append(file)
+            groups.append([file])
+    kept = [_joined(boot, group) for group in groups]
     for place, file in enumerate(kept):
         # Below the first one everything was confirmed: what its damaged beginning held was not.
         file.segment.first_seq = min(file.first_seq, file.segment.first_seq) if place == 0 else file.first_seq
     return [file.segment for file in kept]
 
 
-def _joined(boot: Boot, one: _File, other: _File) -> _File:
-    """One file with all that two hold; what is not needed any more is kept aside."""
-    best, less = sorted((one, other), key=lambda file: (len(file.numbers), file.segment.headed), reverse=True)
-    if less.numbers <= best.numbers:
-        _leave(boot, less.segment)
-        return best
-    whole = _File(_merged(boot, best.segment, less.segment))
-    for file in (best, less):
-        if file.segment.path != whole.segment.path:
+def _joined(boot: Boot, files: list[_File]) -> _File:
+    """One file with all that several hold; what is not needed any more is kept aside."""
+    if len(files) == 1:
+        return files[0]
+    best = max(files, key=lambda file: (len(file.numbers), file.segment.headed))
+    if not set().union(*(file.numbers for file in files)) <= best.numbers:
+        best = _File(_merged(boot, files))
+    for file in files:
+        # It may have taken the place of one that was made before.
+        if file.segment.path != best.segment.path:
             _leave(boot, file.segment)
-    return whole
+    return best
 
 
 def _leave(boot: Boot, segment: Segment) -> None:
@@ -87,21 +100,31 @@ def _leave(boot: Boot, segment: Segment) -> None:
     set_aside(segment.path)
 
 
-def _merged(boot: Boot, one: Segment, other: Segment) -> Segment:
-    """A file with the records of both, on disk before either is touched."""
+def _merged(boot: Boot, files: list[_File]) -> Segment:
+    """A file with the records of all, on disk before any is touched."""
     found: dict[int, Record] = {}
-    for segment in (other, one):
-        found |= {record.seq: record for record in segment.records(HEADER_BYTES)}
-        segment.let_go()
-    path = boot.folder / f"{min(found):020d}-merged{SUFFIX}"
+    for file in files:
+        found |= {record.seq: record for record in file.segment.records(HEADER_BYTES)}
+        file.segment.let_go()
+    # Where the first of them begins, though its first record may be lost: so they are found to belong together again.
+    first_seq = min(file.first_seq for file in files)
+    path = _merged_name(boot, first_seq, {file.segment.path for file in files})
     unborn = path.with_suffix(_UNBORN)
     unborn.unlink(missing_ok=True)
     size_bytes = HEADER_BYTES + sum(RECORD_OVERHEAD_BYTES + len(record.body) for record in found.values())
     allocate(unborn, size_bytes)
-    segment = Segment.begin(unborn, boot.record.source, min(found), size_bytes, boot.record.partitions)
+    segment = Segment.begin(unborn, boot.record.source, first_seq, size_bytes, boot.record.partitions)
     for seq, record in sorted(found.items()):
         segment.append(seq, record.body)
     segment.sync()
     segment.let_go()
     unborn.rename(path)
+    sync_folder(boot.folder)
     return Segment.open(path, boot.record.source)
+
+
+def _merged_name(boot: Boot, first_seq: int, replaced: set[Path | None]) -> Path:
+    """A name that is free, or that of one of those that the new file has all of."""
+    mores = itertools.chain([""], (f"-{number}" for number in itertools.count(1)))
+    paths = (boot.folder / f"{first_seq:020d}{more}{_MERGED}{SUFFIX}" for more in mores)
+    return next(path for path in paths if path in replaced or not path.exists())

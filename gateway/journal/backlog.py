@@ -70,6 +70,8 @@ class Backlog:
 
     def to_load(self) -> Segment | None:
         """The segment that is to be read next, if `Segment.load` has to be called for it before it can be."""
+        if self.shipped_seq >= self.next_seq:
+            return None
         segment = self._segment()
         return None if segment is None or segment.loaded else segment
 
@@ -159,8 +161,13 @@ class Backlog:
     def _unshipped(self, segments: Iterable[Segment]) -> int:
         return sum(max(segment.next_seq - max(segment.first_seq, self.shipped_seq), 0) for segment in segments)
 
+    def rest(self) -> None:
+        """Give memory back until there is another turn; the place where reading goes on is kept."""
+        if self._reading is not None and self._reading.sealed:
+            self._reading.let_go()
+
     def close(self) -> None:
-        """Unmap everything."""
+        """Give all memory back."""
         self._let_go()
         for segment in self.segments:
             segment.let_go()

@@ -18,13 +18,17 @@ from pathlib import Path
 from typing import Final, Self
 
 from gateway.journal.boot_file import SIZE_BYTES, BootFile, BootRecord, encode_record
+from gateway.journal.file_read import LOST
 from gateway.journal.rebuilt import rebuilt_record
+from shared import counters
+from shared.logs import get_log
 
 _FILE: Final = "boot"
 _UNBORN: Final = ".new"
 _UNBORN_S: Final = 60.0
 """A folder that is still not named after this long belongs to a process that died before it lived."""
-_DAMAGED: Final = "damaged"
+DAMAGED: Final = "damaged"
+"""What a name begins or ends with that is kept aside for a person."""
 
 
 class BootFault(Exception):
@@ -110,6 +114,33 @@ class Boot:
             return True
         return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
 
+    def made_again(self) -> Self | None:
+        """This boot with a new file `boot`, where only that was deleted; None if it cannot be. Blocks.
+
+        Without one an heir would take the folder over while its process lives. What is noted meanwhile is not in it.
+        """
+        unborn = self.folder / f"{_FILE}{_UNBORN}"
+        try:
+            descriptor = os.open(unborn, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.posix_fallocate(descriptor, 0, SIZE_BYTES)
+            os.write(descriptor, self._map[:])
+            os.fsync(descriptor)
+            # Not renamed: that would take the place of one that somebody put there meanwhile.
+            os.link(unborn, self.folder / _FILE)
+            with contextlib.suppress(OSError):
+                sync_folder(self.folder)
+            return type(self)(self.folder, descriptor, mmap.mmap(descriptor, 0), self.record)
+        except OSError:
+            os.close(descriptor)
+            return None
+        finally:
+            with contextlib.suppress(OSError):
+                unborn.unlink()
+
     def sync(self) -> None:
         """Have the disk write what the process noted of itself. Blocks. Raises OSError."""
         if not self._map.closed:
@@ -122,8 +153,8 @@ class Boot:
             os.close(self._descriptor)
 
     def remove(self) -> None:
-        """Delete the folder, and give the lock up; what is damaged in it is kept aside. Raises OSError."""
-        if any(self.folder.glob(f"*.{_DAMAGED}")):
+        """Delete the folder, and give the lock up; what is damaged in it, or no file, is kept aside. Raises OSError."""
+        if any(path.suffix == f".{DAMAGED}" or not path.is_file() for path in self.folder.iterdir()):
             set_aside(self.folder)
         else:
             for path in self.folder.iterdir():
@@ -138,23 +169,33 @@ def boot_folders(root: Path) -> list[Path]:
     """The folders of boots below a journal's root; clears away what processes left that died on their way in or out."""
     found = []
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        if not folder.is_dir() or folder.name.startswith(_DAMAGED):
+        if not folder.is_dir() or folder.name.startswith(DAMAGED):
             continue
-        if not folder.name.endswith(_UNBORN) and (folder / _FILE).exists():
+        if not folder.name.endswith(_UNBORN) and (folder / _FILE).is_file():
             found.append(folder)
             continue
-        with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > _UNBORN_S:
-                _clear(folder)
+        try:
+            if time.time() - folder.stat().st_mtime > _UNBORN_S and _is_left(folder):
+                found.append(folder)
+        except OSError as error:
+            counters.journal_disk_faults.labels(type(error).__name__).inc()
+            get_log("boot").error("folder_without_boot", folder=folder.name, error=error.strerror)
     return found
 
 
-def _clear(folder: Path) -> None:
-    """A folder in which nobody lives or will: delete it, but for events of a boot whose file `boot` somebody took."""
-    if any(path.stat().st_size for path in folder.iterdir() if path.name != _FILE):
-        set_aside(folder)
-    else:
+def _is_left(folder: Path) -> bool:
+    """Whether a folder in which nobody lives or will holds events, though its file `boot` is gone; else it is deleted.
+
+    It gets an empty one, to be locked like any other: whoever has the lock makes anew what it said. Raises OSError.
+    """
+    if not any(path.is_file() and path.stat().st_size for path in folder.iterdir() if path.name != _FILE):
         shutil.rmtree(folder)
+        return False
+    boot = folder / _FILE
+    if os.path.lexists(boot) and not boot.is_file():
+        set_aside(boot)
+    boot.touch(0o600)
+    return True
 
 
 def set_aside(path: Path) -> None:
@@ -162,7 +203,7 @@ def set_aside(path: Path) -> None:
     is_folder = path.is_dir()
     for number in itertools.count():
         more = f"-{number}" if number else ""
-        target = path.with_name(f"{_DAMAGED}-{path.name}{more}" if is_folder else f"{path.stem}{more}.{_DAMAGED}")
+        target = path.with_name(f"{DAMAGED}-{path.name}{more}" if is_folder else f"{path.stem}{more}.{DAMAGED}")
         if not target.exists():
             path.rename(target)
             return
@@ -201,10 +242,15 @@ def _lock(folder: Path) -> int | None:
     if (named.st_dev, named.st_ino) != (held.st_dev, held.st_ino):
         os.close(descriptor)
         return None
-    if held.st_size < SIZE_BYTES:
-        try:
+    try:
+        if held.st_size < SIZE_BYTES:
             os.posix_fallocate(descriptor, 0, SIZE_BYTES)
-        except OSError:
-            os.close(descriptor)
-            raise
+        # It will be mapped: a page that the disk has lost would end this process then.
+        os.pread(descriptor, SIZE_BYTES, 0)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            if error.errno in LOST:
+                set_aside(folder / _FILE)
+        os.close(descriptor)
+        raise
     return descriptor

@@ -76,6 +76,8 @@ class Journal:
         self._synced_seq = 0
         self.uprooted = False
         """Whether somebody deleted the folder while this process lived."""
+        self._missed = False
+        """Whether the last look did not find the file `boot`."""
         self._homeless: list[Segment] = []
         """What is still mapped of the files that were in it."""
         self.backlog = Backlog(source, instance, partitions, [])
@@ -237,8 +239,13 @@ class Journal:
     async def _tend_once(self, now_s: float) -> None:
         if self._boot is not None and now_s - self._seen_s >= _IN_PLACE_S:
             self._seen_s = now_s
-            if not await asyncio.to_thread(self._boot.in_place):
-                self._leave(self._boot)
+            if await asyncio.to_thread(self._boot.in_place):
+                self._missed = False
+            elif not self._missed and await asyncio.to_thread(self._boot.folder.is_dir):
+                # Perhaps all of it is being deleted: the next look says so.
+                self._missed = True
+            else:
+                await self._go_on_without(self._boot)
         may_try = not self.disk_failing or now_s - self._disk_tried_s >= _RETRY_S
         if self._root is not None and self._spare is None and may_try:
             self._disk_tried_s = now_s
@@ -254,6 +261,19 @@ class Journal:
             behind = [segment for segment in self.backlog.segments if segment.next_seq > self._synced_seq]
             self._synced_s, self._synced_seq = now_s, self.next_seq
             await asyncio.to_thread(self._sync, behind, self._boot)
+
+    async def _go_on_without(self, gone: Boot) -> None:
+        """The file `boot` is gone: make it again if that is all, or go on elsewhere."""
+        again = await asyncio.to_thread(gone.made_again)
+        if again is None:
+            self._leave(gone)
+            return
+        counters.journal_disk_faults.labels("gone").inc()
+        self._log.error("journal_boot_gone", folder=str(gone.folder), fix="keep LECTR_STATE_DIR while gateways run")
+        again.file.note_begun(self._begun)
+        again.file.note_used(self.next_seq)
+        self._boot = again
+        gone.close()
 
     def _leave(self, gone: Boot) -> None:
         """Go on in memory, and in a new folder as soon as there is one: nobody would find what the old one holds."""

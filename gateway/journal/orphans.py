@@ -5,7 +5,7 @@ or to be confirmed. Safe to call at any time by any number of processes: the loc
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import msgspec
 
 from gateway.journal.arrange import arrange
 from gateway.journal.backlog import Backlog
-from gateway.journal.boot import Boot, BootFault, boot_folders, set_aside
+from gateway.journal.boot import DAMAGED, Boot, BootFault, boot_folders, set_aside
 from gateway.journal.boot_file import NewerBoot, SaidEnd
+from gateway.journal.copies import gather
 from gateway.journal.journal import FOLDER
 from gateway.journal.segment import SUFFIX, Segment, SegmentFault
 from shared import counters
@@ -62,6 +63,7 @@ def adopt_orphans(state_dir: str, said: set[str] | None = None, partitions: int 
             with contextlib.suppress(OSError):
                 set_aside(folder)
         except OSError as error:
+            counters.journal_disk_faults.labels(type(error).__name__).inc()
             get_log("orphans").error("orphan_unreadable", folder=folder.name, error=error.strerror)
         except Exception as error:  # noqa: BLE001 - one that nobody foresaw must not keep the others
             counters.journal_damaged.inc()
@@ -83,23 +85,61 @@ def _orphan(boot: Boot) -> Orphan:
             instance_known=not boot.rebuilt,
         )
     try:
-        return Orphan(boot, _backlog(boot), boot.file.ended_ms or unix_ms())
+        return Orphan(boot, _backlog(boot, _segments(boot)), boot.file.ended_ms or unix_ms())
     except Exception:
         # Its lock goes back, for another try.
         boot.close()
         raise
 
 
-def _backlog(boot: Boot) -> Backlog:
-    """All segments that can be read, in order: none holds a number of another."""
+def join_orphans(one: Orphan, other: Orphan) -> Orphan:
+    """One dead boot of two folders of the same source: the end that is said of it counts what either has.
+
+    Raises OSError; then both are given up, to be adopted again.
+    """
+    whole, part = sorted((one, other), key=_knows, reverse=True)
+    log = get_log("orphans")
+    log.warning("boot_twice", source=whole.backlog.source, folder=whole.boot.folder.name, copy=part.boot.folder.name)
+    try:
+        for orphan in (one, other):
+            orphan.backlog.close()
+        segments = gather(whole.boot.folder, whole.backlog.segments, part.backlog.segments)
+        whole.boot.file.note_used(max(whole.boot.file.used or 0, part.boot.file.used or 0))
+        part.boot.remove()
+        return Orphan(whole.boot, _backlog(whole.boot, segments), whole.ended_ms)
+    except Exception:
+        for orphan in (one, other):
+            orphan.boot.close()
+        raise
+
+
+def _knows(orphan: Orphan) -> tuple[bool, int, bool, bool]:
+    """How late a state of its boot a folder has, to be compared."""
+    file = orphan.boot.file
+    used = max(file.used or 0, orphan.backlog.next_seq)
+    return not orphan.boot.rebuilt, used, file.ended_at_seq is not None, file.said_end is not None
+
+
+def _segments(boot: Boot) -> list[Segment]:
+    """All segments that can be read; others are kept aside, and what else is no file stays, with the folder."""
     segments: list[Segment] = []
-    for path in sorted(boot.folder.glob(f"*{SUFFIX}")):
+    for path in sorted(boot.folder.iterdir()):
+        if path.suffix != SUFFIX or path.name.startswith(DAMAGED):
+            if not path.is_file() and not path.name.startswith(DAMAGED):
+                counters.journal_damaged.inc()
+                get_log("orphans").error("no_journal_file", folder=boot.folder.name, file=path.name)
+            continue
         try:
             segments.append(Segment.open(path, boot.record.source))
         except SegmentFault as fault:
             counters.journal_damaged.inc()
             get_log("orphans").error("segment_unreadable", folder=boot.folder.name, file=path.name, detail=str(fault))
             set_aside(path)
+    return segments
+
+
+def _backlog(boot: Boot, segments: Iterable[Segment]) -> Backlog:
+    """Segments in order: none holds a number of another."""
     segments = arrange(boot, segments)
     torn = False
     for segment, following in pairwise(segments):

@@ -5,9 +5,10 @@ the events' version u8 and a check of these two u8; records from byte 32 on; zer
 CRC-32 of all else u32, seq u64, body; a length of 0 ends the file. A record is written by one copy into the mapped
 file: a process killed within it leaves a checksum that does not fit, and nothing behind it. Where more records follow,
 the file is damaged, and is read on behind the bad place. Disk is allocated for the whole size before the first record.
-Without a folder a segment is plain memory.
+Without a folder a segment is plain memory. Who reads a file that he did not write has it in memory, too.
 """
 
+import errno
 import mmap
 import os
 import re
@@ -19,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.journal.file_read import NoFile, read_file, read_head
 from gateway.journal.records import (
     RECORD,
     RECORD_OVERHEAD_BYTES,
@@ -61,9 +63,12 @@ class Header(msgspec.Struct, frozen=True):
 
 
 def read_header(path: Path) -> Header | None:
-    """What a file says of itself; None if that cannot be read. Raises OSError."""
-    with path.open("rb") as file:
-        return _header_in(file.read(HEADER_BYTES))
+    """What a file says of itself; None if that cannot be read, or it is no file. Raises OSError."""
+    try:
+        head, _ = read_head(path, HEADER_BYTES)
+    except NoFile:
+        return None
+    return _header_in(head or b"")
 
 
 def _header_in(head: bytes) -> Header | None:
@@ -101,6 +106,7 @@ class Segment:
     __slots__ = (
         "_detours",
         "_map",
+        "_refused_bytes",
         "_suspect",
         "damaged",
         "end",
@@ -126,6 +132,8 @@ class Segment:
         self._detours: dict[int, int] = {}
         """Where no record can be read: where the next one begins."""
         self._suspect = False
+        self._refused_bytes = 0
+        """That the disk could not read, as it said when asked last."""
         self.damaged = False
         """Whether a part of it cannot be read, as far as is known."""
 
@@ -144,17 +152,18 @@ class Segment:
 
         Of a damaged header the name of the file says the rest; one of another boot is refused.
         """
-        with path.open("rb") as file:
-            head = file.read(HEADER_BYTES)
-            size_bytes = os.fstat(file.fileno()).st_size
-        if len(head) < HEADER_BYTES:
+        try:
+            head, size_bytes = read_head(path, HEADER_BYTES)
+        except NoFile as fault:
+            raise SegmentFault(str(fault)) from None
+        if size_bytes < HEADER_BYTES:
             raise SegmentFault("too short")
-        header = _header_in(head)
+        header = _header_in(head or b"")
         if header.source != source if header is not None else not _NAME.fullmatch(path.name):
             raise SegmentFault("no segment of this boot")
         segment = cls(path, header.first_seq if header is not None else int(path.stem), size_bytes, None)
         # One without a head is one whose writer was killed before it wrote it.
-        if header is None and any(head):
+        if header is None and (head is None or any(head)):
             segment.note_damage(0, 0)
         segment.end = size_bytes
         segment.sealed = True
@@ -186,9 +195,12 @@ class Segment:
         return self._map is not None and not self._suspect
 
     def load(self) -> None:
-        """Map it, and find the way around what is damaged. Blocks. Raises OSError."""
+        """Read it into memory, and find the way around what is damaged. Blocks. Raises OSError.
+
+        What the disk cannot read is damaged, and no reason not to read the rest.
+        """
         if self._map is None and self.path is not None:
-            self._map = _map(self.path)
+            self._map = self._read(self.path)
         if self._suspect:
             end, next_seq = self._examine()
             if not is_blank(self.map, end, self.end):
@@ -203,6 +215,25 @@ class Segment:
         if self._map is None:
             raise RuntimeError("memory that was let go")
         return self._map
+
+    def _read(self, path: Path) -> mmap.mmap:
+        try:
+            found = read_file(path, self.size_bytes)
+        except NoFile as fault:
+            raise OSError(errno.EINVAL, str(fault)) from None
+        if found.refused_bytes:
+            counters.journal_disk_faults.labels(OSError.__name__).inc()
+        if found.refused_bytes > self._refused_bytes:
+            self._count_damage()
+            get_log("journal").error(
+                "segment_unreadable_in_part",
+                folder=path.parent.name,
+                file=path.name,
+                position=found.refused_at,
+                unreadable_bytes=found.refused_bytes,
+            )
+        self._refused_bytes = found.refused_bytes
+        return found.memory
 
     def _examine(self) -> tuple[int, int]:
         """Find the way to the last record that can be read: the position and the number behind it. Blocks."""
@@ -221,12 +252,15 @@ class Segment:
 
     def note_damage(self, position: int, numbers: int) -> None:
         """Count this file as damaged, once, and say where, and how many numbers have no record for it."""
-        if not self.damaged:
-            counters.journal_damaged.inc()
-        self.damaged = True
+        self._count_damage()
         folder, file = (self.path.parent.name, self.path.name) if self.path is not None else ("memory", "")
         log = get_log("journal")
         log.error("segment_damaged", folder=folder, file=file, position=position, numbers_skipped=numbers)
+
+    def _count_damage(self) -> None:
+        if not self.damaged:
+            counters.journal_damaged.inc()
+        self.damaged = True
 
     def append(self, seq: int, body: bytes) -> bool:
         """Write a record; False, and nothing written, if there is no room for it."""
@@ -250,7 +284,7 @@ class Segment:
             at = self._detours.get(at)
 
     def let_go(self) -> None:
-        """Unmap it; memory stays, as there is no other copy."""
+        """Give its memory back, unless there is no other copy; `load` brings it again."""
         if self.path is not None and self._map is not None:
             self._map.close()
             self._map = None
