@@ -166,6 +166,11 @@ rollup_hours_differing = Gauge(
 rollup_hours_made_anew = Counter(
     "lectr_ingestor_rollup_hours_made_anew", "Hours of the rollup made anew from the table", registry=registry
 )
+rollup_hours_doubled = Counter(
+    "lectr_ingestor_rollup_hours_doubled",
+    "Times that an hour made anew counted twice what was stored meanwhile, and was to be made anew again",
+    registry=registry,
+)
 recoveries = Counter(
     "lectr_ingestor_recoveries",
     "Times that the marks in Redis were replaced by what ClickHouse has",
