@@ -18,7 +18,7 @@ from ingestor.faults import IngestorFault
 from ingestor.probes import OWNER, Health
 from ingestor.redis_link import Redis
 from ingestor.rollup import make_anew
-from ingestor.rollup_diff import Differing, differing_hours
+from ingestor.rollup_diff import EVER, OPEN, Differing, differing_hours
 from shared import counters
 from shared.logs import get_log
 from shared.tasks import cancelled
@@ -29,6 +29,8 @@ _INTERVAL_S: Final = 3_600.0
 _AGAIN_S: Final = 60.0
 """How long what differs must stay as it is."""
 _LOOK_BACK: Final = timedelta(days=2)
+_LOOK_BACK_AT_MOST: Final = timedelta(days=8)
+"""To hours that were not compared when they were over: a gateway that is lost holds them up for seven days."""
 _HOUR: Final = timedelta(hours=1)
 _COMPLETE: Final = """
 SELECT ifNull(toUnixTimestamp64Milli(minOrNull(complete_up_to)), 0) FROM ingestion_progress FINAL WHERE NOT retired
@@ -49,6 +51,8 @@ class RollupWatch:
 
     def _forget(self) -> None:
         """Begin anew: another process may have looked meanwhile."""
+        self._compared_up_to = EVER
+        self._waiting = 0
         self._before: dict[str, Differing] = {}
         self._touched: dict[str, Differing] = {}
         """Hours that this watch began to make anew, as they were last, if the table lost nothing of them since."""
@@ -59,6 +63,7 @@ class RollupWatch:
             await asyncio.sleep(_TICK_S)
             if self._health.partitions.get(0) != OWNER:
                 counters.rollup_hours_differing.set(0)
+                counters.rollup_hours_waiting.set(0)
                 self._forget()
             elif time.monotonic() >= self._next_s:
                 self._next_s = time.monotonic() + _AGAIN_S
@@ -72,8 +77,10 @@ class RollupWatch:
 
     async def look(self) -> None:
         """Once. Raises IngestorFault."""
-        since = datetime.now(UTC) - _LOOK_BACK
-        found = await self._compare(since)
+        now = datetime.now(UTC)
+        since = min(now - _LOOK_BACK, self._compared_up_to, *(differing.start for differing in self._before.values()))
+        since = max(since, now - _LOOK_BACK_AT_MOST)
+        found = await self._compare(now, since)
         touched = self._touched.items()
         self._touched = {hour: found[hour] for hour, last in touched if hour in found and found[hour].keeps(last)}
         same = {hour for hour, differing in found.items() if self._is_due(differing)}
@@ -86,12 +93,27 @@ class RollupWatch:
         again = any(differing.is_short or hour in self._touched for hour, differing in self._before.items())
         self._next_s = time.monotonic() + (_AGAIN_S if again else _INTERVAL_S)
 
-    async def _compare(self, since: datetime) -> dict[str, Differing]:
-        """The hours that differ and can be judged."""
+    async def _compare(self, now: datetime, since: datetime) -> dict[str, Differing]:
+        """The hours that differ and can be judged; how many others are over is said."""
         # Asked first: what is complete then cannot change between the table's sums and the rollup's.
         complete_up_to = await self._complete_up_to()
         found = [differing for differing in await differing_hours(self._clickhouse, since) if differing.is_curable]
-        return {differing.hour: differing for differing in found if differing.start + _HOUR <= complete_up_to}
+        judged = {differing.hour: differing for differing in found if differing.start + _HOUR <= complete_up_to}
+        self._compared_up_to = complete_up_to
+        first = max(complete_up_to, now - _LOOK_BACK_AT_MOST).replace(minute=0, second=0, microsecond=0)
+        waiting = max((now - OPEN - first) // _HOUR + 1, 0)
+        if waiting and not self._waiting:
+            _log.warning(
+                "hours of the rollup are not compared yet",
+                hours=waiting,
+                of_these_differ=len(found) - len(judged),
+                complete_up_to=complete_up_to.isoformat(timespec="seconds"),
+                detail="they are once data_freshness.complete_up_to is behind them; what holds it up, if it is a "
+                "gateway: python -m ingestor gateways",
+            )
+        self._waiting = waiting
+        counters.rollup_hours_waiting.set(waiting)
+        return judged
 
     def _is_due(self, differing: Differing) -> bool:
         """Whether it stayed as it was, and the rollup is short, or has more by this watch's own doing."""

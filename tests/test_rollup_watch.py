@@ -101,10 +101,15 @@ async def watched(clickhouse_url: str, redis_url: str) -> AsyncIterator[Watched]
 def gauge() -> Iterator[None]:
     yield
     counters.rollup_hours_differing.set(0)
+    counters.rollup_hours_waiting.set(0)
 
 
 def differing() -> float:
     return float(counters.rollup_hours_differing._value.get())
+
+
+def waiting() -> float:
+    return float(counters.rollup_hours_waiting._value.get())
 
 
 def said(logs: list[MutableMapping[str, Any]], event: str) -> list[MutableMapping[str, Any]]:
@@ -232,6 +237,37 @@ async def test_a_lock_that_is_lost_leaves_an_hour_empty_not_doubled(
     for _ in range(2):
         await watched.watch.look()
     assert (watched.rolled(watched.hour), differing()) == (RIGHT, 0)
+
+
+async def test_hours_that_wait_are_said_and_compared_later(watched: Watched) -> None:
+    """Something is on its way for days: how many hours wait is said, and once it is over they are all looked at."""
+    old = hours_ago(7 * 24)
+    watched.spoil(old)
+    watched.complete_up_to(old)
+    with capture_logs() as logs:
+        for _ in range(2):
+            await watched.watch.look()
+    assert (watched.rolled(old), differing()) == (SHORT, 0)
+    (line,) = said(logs, "hours of the rollup are not compared yet")
+    assert line["of_these_differ"] == 2
+    assert line["hours"] <= waiting()
+    # One more if an hour ended while this test ran.
+    assert waiting() in {7 * 24 - 1, 7 * 24}
+    watched.complete_up_to(hours_ago(0))
+    for _ in range(2):
+        await watched.watch.look()
+    assert (watched.rolled(old), watched.rolled(watched.hour), differing(), waiting()) == (RIGHT, RIGHT, 0, 0)
+
+
+async def test_hours_that_were_compared_are_not_asked_for_again(watched: Watched) -> None:
+    """After the first look, which goes back a week, two days are enough."""
+    for _ in range(3):
+        await watched.watch.look()
+    old = hours_ago(60)
+    watched.spoil(old)
+    for _ in range(2):
+        await watched.watch.look()
+    assert (watched.rolled(old), differing()) == (SHORT, 0)
 
 
 async def test_what_may_still_get_something_is_left_alone(watched: Watched) -> None:
