@@ -16,7 +16,8 @@ from ingestor.faults import ACCOUNT_CODES, ClickHouseFault, IngestorFault, Migra
 from ingestor.gateways import NotGone, give_up, list_gateways
 from ingestor.migrate import Outcome, migrate
 from ingestor.redrive import list_dead_letters, redrive
-from ingestor.rollup import Differing, check_rollup
+from ingestor.rollup import check_rollup
+from ingestor.rollup_diff import Differing
 from ingestor.settings import Settings, clickhouse_of, load_settings
 from shared.environment import SettingsFault, show_settings
 from shared.logs import get_log, start_logs
@@ -89,7 +90,7 @@ def _lines_of(outcome: Outcome) -> list[str]:
     if TABLE in again:
         lines.append(
             f"{TABLE} is empty now: rows that it had under another name or in a backup are for you to bring back; "
-            "until then rollup --rebuild would make the hour of this change anew without them"
+            "until then rollup --rebuild --drop-surplus would make the hour of this change anew without them"
         )
     elif again & {FILLED, FILLER}:
         lines.append(f"{FILLED} may lack rows that were stored before; run: python -m ingestor rollup --rebuild")
@@ -120,36 +121,60 @@ def migrate_command() -> None:
 
 @main.command("rollup")
 @click.option("--rebuild", is_flag=True, help="Make the hours that differ anew from the table, if they are over.")
+@click.option(
+    "--drop-surplus",
+    is_flag=True,
+    help="With --rebuild: also those of which the rollup has more. What it alone knows of is gone then.",
+)
 @click.pass_context
-def rollup_command(context: click.Context, *, rebuild: bool) -> None:
+def rollup_command(context: click.Context, *, rebuild: bool, drop_surplus: bool) -> None:
     """List the hours in which requests_hourly and requests disagree.
 
-    Compared are the sums of requests, cost, input and output tokens of every hour.
+    Compared are requests, cost, input and output tokens of every hour, group by group; shown are the hour's sums.
 
-    An hour may change for two hours after its start; --rebuild leaves it alone until then, and one that requests has
-    no rows of at all for ever: they may have been removed on purpose. It needs Redis: one runs at a time, and none
-    while a batch is in doubt, for which it waits half a minute.
+    An hour may change for two hours after its start; --rebuild leaves it alone until then. It also leaves alone an hour
+    of which the rollup has more than requests, if only in one group: rows may have been removed on purpose, or have
+    expired, and the rollup alone knows of them; --drop-surplus makes it anew without them. One that requests has no
+    rows of at all is left alone for ever. --rebuild needs Redis: one runs at a time, and none while a batch is in
+    doubt, for which it waits half a minute.
 
-    Exit code 0: no hour that is over differs, or all such were made anew. 1: one differs. 2: the question could not be
-    asked, or nothing may be made anew now.
+    Exit code 0: no hour that is over differs, or all such were made anew. 1: one differs, or was left alone. 2: the
+    question could not be asked, or nothing may be made anew now.
     """
-    found = _ask(partial(check_rollup, rebuild=rebuild, say=partial(click.echo, err=True)))
-    wrong = [differing for differing in found if not differing.is_open and not differing.made_anew]
+    if drop_surplus and not rebuild:
+        raise click.UsageError("--drop-surplus says what --rebuild is to do")
+    say = partial(click.echo, err=True)
+    found = _ask(partial(check_rollup, rebuild=rebuild, drop_surplus=drop_surplus, say=say))
     for differing in found:
-        if differing not in wrong:
-            said = "made anew" if differing.made_anew else "may still change"
-        elif differing.without_rows:
-            said = "left alone: requests has no rows of it to make it from"
-        else:
-            said = "still differs, try again" if rebuild else "to be made anew: --rebuild"
+        said = _said_of(differing, rebuild=rebuild, drop_surplus=drop_surplus)
         click.echo(f"{differing.hour}  {_sums_of(differing)}  {said}")
     if not found:
         click.echo("no hour differs")
-    context.exit(1 if wrong else 0)
+    context.exit(1 if any(not differing.is_open and not differing.made_anew for differing in found) else 0)
+
+
+def _said_of(differing: Differing, *, rebuild: bool, drop_surplus: bool) -> str:
+    """What became of an hour, or what can be done about it."""
+    if differing.made_anew:
+        return "made anew"
+    if differing.is_open:
+        return "may still change"
+    if differing.without_rows:
+        return "left alone: requests has no rows of it to make it from"
+    if differing.doubled:
+        return "counts twice what came meanwhile; once nothing comes any more: --rebuild --drop-surplus"
+    if not (differing.is_short or drop_surplus):
+        return "left alone: the rollup alone may know of rows that were removed; --rebuild --drop-surplus drops these"
+    return "still differs, try again" if rebuild else "to be made anew: --rebuild"
 
 
 def _sums_of(differing: Differing) -> str:
-    return "  ".join(f"{name} {table} rollup {rolled}" for name, (table, rolled) in differing.sums.items())
+    return "  ".join(
+        # Groups that have more and groups that have less: the sums alone would not show it.
+        f"{name} {sums.table} rollup {sums.rollup}" + (f" ({sums.surplus} more in groups)" if sums.is_mixed else "")
+        for name, sums in differing.sums.items()
+        if sums.differ
+    )
 
 
 @main.command("dead-letters")

@@ -1,6 +1,6 @@
 """What must hold while hours of the rollup are made anew: nobody else does, and no batch in doubt adds to them later.
 
-In: Redis. Out: a lock that is renewed before each hour, and a wait until the batches on record are decided.
+In: Redis. Out: a lock that is renewed before each statement, and a wait until the batches on record are decided.
 """
 
 import asyncio
@@ -17,16 +17,18 @@ from shared.redis_client import REDIS_ERRORS, LockError
 from shared.stream import ROLLUP_REBUILD, Partition
 
 LOCK_S: Final = 3 * ANSWER_TIMEOUT_S
-"""An hour takes two statements; before the first one come two questions and the wait."""
+"""Renewed before each statement; before the first one come two questions and the wait."""
 _DEADLINE_S: Final = 30.0
 _PAUSE_S: Final = 0.2
 
 Say = Callable[[str], object]
 """Tells a person what is going on."""
+Renew = Callable[[str], Awaitable[None]]
+"""Keeps the lock, or raises with the text that says what is left as it is then."""
 
 
 @contextlib.asynccontextmanager
-async def alone(client: Redis) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+async def alone(client: Redis) -> AsyncIterator[Renew]:
     """Hold the lock, and give what renews it, to be called before each change.
 
     Raises RedisFault, RebuildRefused if another one holds it.
@@ -37,19 +39,20 @@ async def alone(client: Redis) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         if not await lock.acquire(blocking=False):
             left_s = max(int(await client.pttl(ROLLUP_REBUILD)), 0) // 1_000 + 1
             raise RebuildRefused(
-                "another rollup --rebuild is running, nothing was changed; wait until it has ended, or, if it was "
-                f"killed, for the {left_s} s until its lock {ROLLUP_REBUILD} in Redis expires"
+                "hours of the rollup are being made anew already, by rollup --rebuild or by an ingestor unasked; "
+                "nothing was changed; wait until that has ended, or, if its process was killed, for the "
+                f"{left_s} s until its lock {ROLLUP_REBUILD} in Redis expires"
             )
 
-    async def renew() -> None:
+    async def renew(left: str) -> None:
         nonlocal changing
         with translated():
             try:
                 await lock.reacquire()
             except LockError:
                 raise RebuildRefused(
-                    f"the lock {ROLLUP_REBUILD} is lost, as Redis forgot it or an hour took over {LOCK_S} s; "
-                    "the hours that are left were not changed; run: python -m ingestor rollup --rebuild"
+                    f"the lock {ROLLUP_REBUILD} is lost, as Redis forgot it or a statement took over {LOCK_S} s; "
+                    f"{left}; run: python -m ingestor rollup --rebuild"
                 ) from None
         changing = True
 

@@ -147,7 +147,7 @@ events_vanished = Counter(
 )
 complete_up_to_unix_s = Gauge(
     "lectr_ingestor_complete_up_to_unix_seconds",
-    "Every request recorded before is stored, by the gateways' clocks",
+    "Every request recorded before is stored or a dead letter, by the gateways' clocks",
     ["partition"],
     registry=registry,
 )
@@ -161,11 +161,21 @@ schema_faults = Counter(
 )
 rollup_hours_differing = Gauge(
     "lectr_ingestor_rollup_hours_differing",
-    "Hours of the last two days, over and complete, in which the rollup says something else than the table",
+    "Hours of the last days, over and complete, in which the rollup says something else than the table",
+    registry=registry,
+)
+rollup_hours_waiting = Gauge(
+    "lectr_ingestor_rollup_hours_waiting",
+    "Hours that are over and not compared, as the data is not known to be complete up to their ends",
     registry=registry,
 )
 rollup_hours_made_anew = Counter(
     "lectr_ingestor_rollup_hours_made_anew", "Hours of the rollup made anew from the table", registry=registry
+)
+rollup_hours_doubled = Counter(
+    "lectr_ingestor_rollup_hours_doubled",
+    "Times that an hour made anew counted twice what was stored meanwhile, and was to be made anew again",
+    registry=registry,
 )
 recoveries = Counter(
     "lectr_ingestor_recoveries",

@@ -13,6 +13,7 @@ from ingestor.rebuild import LOCK_S, Say, alone, settle
 from ingestor.redis_link import Redis, open_redis
 from ingestor.rollup import check_rollup
 from ingestor.settings import Settings
+from shared import counters
 from shared.environment import SecretUrl
 from shared.redis_client import close_redis
 from shared.stream import ROLLUP_REBUILD, Partition
@@ -23,7 +24,7 @@ from tests.redis_servers import start_cluster, start_sentinels
 HOUR = "2026-03-01 10:00:00"
 ROW = f"INSERT INTO lectr.requests (ts, org, feature) VALUES ('{HOUR}', 'acme', 'search')"
 EXTRA = f"INSERT INTO lectr.requests_hourly (hour, org, feature, requests) VALUES ('{HOUR}', 'acme', 'search', 3)"
-LATE = EXTRA.replace(", 3)", ", 5)")
+LATE = EXTRA.replace(", 3)", ", {})")
 ROLLED = "SELECT sum(requests) AS n FROM lectr.requests_hourly"
 
 
@@ -53,14 +54,20 @@ async def reach(condition: Callable[[], Any]) -> None:
     await asyncio.to_thread(wait_until, condition)
 
 
+async def rebuild_all(settings: Settings) -> list[tuple[bool, bool]]:
+    """Of each hour that differed whether it was made anew, and whether it is doubled."""
+    found = await check_rollup(settings, rebuild=True, drop_surplus=True, say=print)
+    return [(differing.made_anew, differing.doubled) for differing in found]
+
+
 async def test_one_at_a_time(client: Redis) -> None:
     """The second one is told that another runs, and when its lock expires; once that has ended the next one may."""
     async with alone(client) as renew:
-        with pytest.raises(RebuildRefused, match=rf"another rollup --rebuild is running.* {LOCK_S} s until its lock"):
+        with pytest.raises(RebuildRefused, match=rf"being made anew already, .* {LOCK_S} s until its lock"):
             async with alone(client):
                 raise AssertionError
         await client.pexpire(ROLLUP_REBUILD, 5_000)
-        await renew()
+        await renew("the rest is as it was")
         assert await client.pttl(ROLLUP_REBUILD) > (LOCK_S - 20) * 1_000
     assert not await client.exists(ROLLUP_REBUILD)
     async with alone(client):
@@ -71,8 +78,8 @@ async def test_a_lock_that_is_lost_ends_it(client: Redis) -> None:
     """Redis forgot it, and another one may have begun: that one's lock stays."""
     async with alone(client) as renew:
         await client.set(ROLLUP_REBUILD, "another")
-        with pytest.raises(RebuildRefused, match=f"the lock {ROLLUP_REBUILD} is lost"):
-            await renew()
+        with pytest.raises(RebuildRefused, match=f"the lock {ROLLUP_REBUILD} is lost.*; the rest is as it was; run: "):
+            await renew("the rest is as it was")
     assert await client.get(ROLLUP_REBUILD) == b"another"
 
 
@@ -91,7 +98,7 @@ async def test_a_statement_without_an_answer_keeps_the_lock(client: Redis) -> No
     async def rebuild_until(end: BaseException, *, changed: bool) -> None:
         async with alone(client) as renew:
             if changed:
-                await renew()
+                await renew("the rest is as it was")
             raise end
 
     for end, changed, kept in ends:
@@ -138,22 +145,23 @@ async def test_nothing_is_changed_while_a_batch_is_in_doubt(tmp_path: Path, monk
         settings = Settings(redis_url=SecretUrl(redis_url), clickhouse_url=SecretUrl(f"{clickhouse_url}/lectr"))
         pusher.client.set(pusher.partition.pending, "a batch")
         with pytest.raises(RebuildRefused, match=r"^partition 5: a batch is in doubt.* an ingestor must be running"):
-            await check_rollup(settings, rebuild=True, say=print)
+            await rebuild_all(settings)
         assert select(clickhouse_url, ROLLED) == [{"n": 4}]
         pusher.client.delete(pusher.partition.pending)
-        assert [differing.made_anew for differing in await check_rollup(settings, rebuild=True, say=print)] == [True]
+        assert await rebuild_all(settings) == [(True, False)]
         assert select(clickhouse_url, ROLLED) == [{"n": 1}]
         pusher.client.close()
         redis_part.kill()
         assert await check_rollup(settings, rebuild=False, say=print) == []
         with pytest.raises(RedisFault):
-            await check_rollup(settings, rebuild=True, say=print)
+            await rebuild_all(settings)
 
 
+@pytest.mark.parametrize("batches", [1, 9])
 async def test_a_batch_that_adds_to_an_hour_made_anew_is_noticed(
-    clickhouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clickhouse_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: int
 ) -> None:
-    """Its sums come after its rows: batches are waited for again, and the hour is not said to be right."""
+    """Its sums come after its rows: batches are waited for, and the hour is made anew again, three times at most."""
     await asyncio.to_thread(new_database, clickhouse_url)
     for statement in (ROW, EXTRA):
         execute(clickhouse_url, statement)
@@ -163,13 +171,17 @@ async def test_a_batch_that_adds_to_an_hour_made_anew_is_noticed(
         await settle(redis, say)
         if so_far:
             said.append(so_far)
-            execute(clickhouse_url, LATE)
+            if len(said) <= batches:
+                execute(clickhouse_url, LATE.format(9 + len(said)))
 
     monkeypatch.setattr("ingestor.rollup.settle", late)
+    doubled = counters.rollup_hours_doubled._value.get()
     redis_part, redis_url = start_redis(tmp_path / "redis")
     with running(redis_part):
         settings = Settings(redis_url=SecretUrl(redis_url), clickhouse_url=SecretUrl(f"{clickhouse_url}/lectr"))
-        assert [differing.made_anew for differing in await check_rollup(settings, rebuild=True, say=print)] == [False]
-        assert said == ["hours were made anew, and are to be looked at again"]
+        assert await rebuild_all(settings) == [(True, False) if batches == 1 else (False, True)]
+        assert said == ["hours were made anew, and are to be looked at again"] * (2 if batches == 1 else 3)
+        assert counters.rollup_hours_doubled._value.get() - doubled == min(batches, 3)
         monkeypatch.undo()
-        assert [differing.made_anew for differing in await check_rollup(settings, rebuild=True, say=print)] == [True]
+        assert await rebuild_all(settings) == ([] if batches == 1 else [(True, False)])
+    assert select(clickhouse_url, ROLLED) == [{"n": 1}]

@@ -16,6 +16,8 @@ from tests.parts import execute, free_port, migrate, run_command, select
 
 HOUR = "2026-03-01 10:00:00"
 LATER = "2026-03-01 12:00:00"
+DROP = ("--rebuild", "--drop-surplus")
+LEFT = "left alone: the rollup alone may know of rows that were removed; --rebuild --drop-surplus drops these"
 COLUMNS = "ts, org, feature, cost, input_tokens, output_tokens"
 ROWS = f"('{HOUR}', 'acme', 'search', 0.25, 1000, 100), ('{HOUR}', 'acme', 'chat', NULL, 500, 50)"
 FIGURES = "SELECT sum(requests) AS r, sum(cost) AS c, sum(input_tokens) AS i, sum(output_tokens) AS o FROM {}"
@@ -73,8 +75,8 @@ def test_every_sum_is_compared(rollup: Rollup, figure: str, by: str, said: str) 
     """One sum too high makes an hour differ and the exit code 1; made anew it is right, and the exit code 0."""
     right = rollup.figures()
     rollup.order(EXTRA.format(figure, HOUR, by))
-    assert rollup.command() == (1, f"{HOUR}  {said}  to be made anew: --rebuild\n")
-    assert rollup.command("--rebuild") == (0, f"{HOUR}  {said}  made anew\n")
+    assert rollup.command() == (1, f"{HOUR}  {said}  {LEFT}\n")
+    assert rollup.command(*DROP) == (0, f"{HOUR}  {said}  made anew\n")
     assert rollup.command() == (0, "no hour differs\n")
     assert rollup.figures() == right
 
@@ -84,7 +86,7 @@ def test_an_hour_is_made_anew_as_often_as_needed(rollup: Rollup) -> None:
     right = rollup.figures()
     for _ in range(2):
         rollup.order(EXTRA.format("requests", HOUR, 1))
-        assert rollup.command("--rebuild")[0] == 0
+        assert rollup.command(*DROP)[0] == 0
         assert rollup.figures() == right
 
 
@@ -105,6 +107,40 @@ def test_an_hour_without_rows_is_left_alone(rollup: Rollup) -> None:
         assert code == 1
         assert said == f"{LATER}  requests 0 rollup 4  left alone: requests has no rows of it to make it from\n"
     assert rollup.figures() == before
+
+
+def test_what_the_rollup_alone_knows_of_goes_only_when_it_is_told(rollup: Rollup) -> None:
+    """Rows of an hour were removed: --rebuild leaves it as it is and says so, exit code 1; --drop-surplus makes it."""
+    before = rollup.figures()
+    rollup.order("ALTER TABLE lectr.requests DELETE WHERE feature = 'chat' SETTINGS mutations_sync = 2")
+    said = f"{HOUR}  requests 1 rollup 2  input_tokens 1000 rollup 1500  output_tokens 100 rollup 150"
+    for options in ((), ("--rebuild",)):
+        assert rollup.command(*options) == (1, f"{said}  {LEFT}\n")
+        assert rollup.figures() == before
+    assert rollup.command(*DROP) == (0, f"{said}  made anew\n")
+    assert rollup.command() == (0, "no hour differs\n")
+
+
+def test_to_drop_is_said_of_a_rebuild_alone(rollup: Rollup) -> None:
+    """Without --rebuild the option is refused, exit code 2."""
+    code, said = rollup.command("--drop-surplus")
+    assert (code, "--drop-surplus says what --rebuild is to do" in said) == (2, True)
+
+
+def test_groups_are_compared(rollup: Rollup) -> None:
+    """A group that is short does not hide one that has more: such an hour is left alone as well."""
+    rollup.order("ALTER TABLE lectr.requests_hourly DELETE WHERE feature = 'chat' SETTINGS mutations_sync = 2")
+    rollup.order(EXTRA.format("requests", HOUR, 1))
+    said = "requests 2 rollup 2 (1 more in groups)  input_tokens 1500 rollup 1000  output_tokens 150 rollup 100"
+    assert rollup.command("--rebuild") == (1, f"{HOUR}  {said}  {LEFT}\n")
+
+
+def test_months_are_compared_each(rollup: Rollup) -> None:
+    """Hours of several months are found, in their order."""
+    hours = ["2025-12-31 23:00:00", "2026-01-01 00:00:00", LATER]
+    for hour in reversed(hours):
+        rollup.order(EXTRA.format("requests", hour, 1))
+    assert [line[: len(LATER)] for line in rollup.command()[1].splitlines()] == hours
 
 
 @pytest.mark.parametrize("gone", ["requests_to_hourly", "requests_hourly", "requests"])
@@ -140,14 +176,16 @@ def test_a_second_rebuild_is_refused(rollup: Rollup) -> None:
     before = rollup.figures()
     with redis.Redis.from_url(rollup.redis_url) as client:
         client.set(ROLLUP_REBUILD, "another one", px=30_000)
-        code, said = rollup.command("--rebuild")
+        code, said = rollup.command(*DROP)
         assert code == 2
-        assert said.startswith("lectr ingestor: another rollup --rebuild is running, nothing was changed")
+        assert said.startswith(
+            "lectr ingestor: hours of the rollup are being made anew already, by rollup --rebuild or by an"
+        )
         assert f" s until its lock {ROLLUP_REBUILD} in Redis expires" in said
         assert rollup.figures() == before
         assert rollup.command()[0] == 1
         client.delete(ROLLUP_REBUILD)
-    assert rollup.command("--rebuild")[0] == 0
+    assert rollup.command(*DROP)[0] == 0
 
 
 def test_rebuilds_at_once_double_nothing(rollup: Rollup) -> None:
@@ -155,7 +193,7 @@ def test_rebuilds_at_once_double_nothing(rollup: Rollup) -> None:
     right = rollup.figures()
     rollup.order(EXTRA.format("requests", HOUR, 1))
     with ThreadPoolExecutor() as pool:
-        codes = {code for code, _ in pool.map(lambda _: rollup.process("--rebuild"), range(3))}
+        codes = {code for code, _ in pool.map(lambda _: rollup.process(*DROP), range(3))}
     assert codes <= {0, 2}
     assert 0 in codes
     assert rollup.figures() == right
@@ -166,6 +204,6 @@ def test_without_redis_nothing_is_made_anew(rollup: Rollup) -> None:
     rollup.order(EXTRA.format("requests", HOUR, 1))
     alone = Rollup(rollup.url, f"redis://127.0.0.1:{free_port()}/0")
     assert alone.command()[0] == 1
-    code, said = alone.command("--rebuild")
+    code, said = alone.command(*DROP)
     assert (code, said.startswith(f"lectr ingestor: LECTR_REDIS_URL={alone.redis_url}: ")) == (2, True)
     assert rollup.command()[0] == 1

@@ -38,9 +38,9 @@ def test_an_hour_that_differs_is_made_anew(tmp_path: Path) -> None:
         right = site.select(figures)
         execute(site.clickhouse_url, "INSERT INTO lectr.requests_hourly SELECT * FROM lectr.requests_hourly LIMIT 1")
         line = rollup(site, code=1)
-        assert line.endswith("to be made anew: --rebuild\n")
+        assert line.endswith("--rebuild --drop-surplus drops these\n")
         assert line.count("\n") == 1
-        assert rollup(site, "--rebuild").endswith("made anew\n")
+        assert rollup(site, "--rebuild", "--drop-surplus").endswith("made anew\n")
         assert rollup(site) == "no hour differs\n"
         assert site.select(figures) == right
 
