@@ -84,7 +84,7 @@ class ClientRequest:
     @property
     def keep_alive(self) -> bool:
         """Whether the client's connection may serve another request, as far as is known."""
-        return self._keep_alive and not (self.chunked and self._connection.trailed)
+        return self._keep_alive and not (self.chunked and self._connection.trailers.may_follow(self.content))
 
     @property
     def body_exists(self) -> bool:
@@ -188,8 +188,7 @@ def parsed_request(
         chunked=message.chunked,
         upgrade=message.upgrade,
         v1_1=version is HttpVersion11 or version >= HttpVersion11,
-        # aiohttp's parser already weighed Connection against the version; 0.9 is not to be kept in any case.
-        keep_alive=not (
-            message.should_close or version < HttpVersion10 or (message.upgrade and head.asks_for_websocket)
-        ),
+        # aiohttp's parser already weighed Connection against the version; 0.9 is not to be kept in any case. Behind an
+        # upgrade that is not taken it drops what came in the same read, and takes what follows for a request.
+        keep_alive=not (message.should_close or version < HttpVersion10 or message.upgrade),
     )

@@ -6,6 +6,7 @@ connection's own task and lets it write bytes: a third of the cost, and nothing 
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -14,15 +15,17 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web import RequestPayloadError
-from aiohttp.web_protocol import RequestHandler, _ErrInfo
+from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, _ErrInfo
 
 from gateway.client import ClientRequest, parsed_request
 from gateway.faults import ClientStalled, Fault, InvalidRequest, RequestTimeout, fault_answer
 from gateway.repetition import Wire
+from gateway.trailers import Trailers
 from shared import counters
 
 if TYPE_CHECKING:
     from gateway.client_head import ClientHead
+
 
 Handler = Callable[[ClientRequest], Awaitable[bool]]
 """Serves one request and says whether the connection can serve another. ConnectionError: it is broken."""
@@ -55,11 +58,16 @@ class ClientConnection(RequestHandler):
         self.known_head: ClientHead | None = None
         """What the last request's head said."""
         self._wire = Wire()
+        self.trailers = Trailers(self._wire)
         self._repeated: ClientRequest | None = None
         """A request that went past the parser and is not yet served."""
         self._due_bytes = 0
         """What is still to come of a body that goes past the parser, and where it goes."""
         self._due: StreamReader = EMPTY_PAYLOAD
+        self._unconsumed = False
+        """Whether the parser is yet to be told that the request being served left it."""
+        self._leaving = False
+        """Whether the connection is to be closed after the request that is still arriving."""
         self._closing: asyncio.TimerHandle | None = None
         self._on_flow: Callable[[bool], None] | None = None
         self.on_leave: Callable[[], bool] | None = None
@@ -77,7 +85,11 @@ class ClientConnection(RequestHandler):
         self._wire.parsed(data)
         content = self._content
         in_body = content is not None and not content.is_eof()
+        known = len(self._messages)
         super().data_received(data)
+        # A parser whose queue is full holds bytes back.
+        all_parsed = len(self._messages) < MAX_MSG_QUEUE_SIZE - 1
+        self.trailers.look(itertools.islice(self._messages, known, None), all_parsed=all_parsed)
         if in_body and content is not None:
             if content.is_eof():
                 # The last piece of the body: no head has begun, whatever the parser still waits for.
@@ -121,14 +133,6 @@ class ClientConnection(RequestHandler):
             self._due = EMPTY_PAYLOAD
         if rest:
             self.data_received(rest)
-
-    @property
-    def trailed(self) -> bool:
-        """Whether the body that is read by the parser has ended, perhaps with trailers.
-
-        aiohttp's parser (3.14.5) puts the last of them into the next request's head.
-        """
-        return self._content is not None and self._content.is_eof() and not self._wire.ends_plainly
 
     def reader(self) -> StreamReader:
         """A stream of a body."""
@@ -214,6 +218,13 @@ class ClientConnection(RequestHandler):
             except TimeoutError:
                 raise ClientStalled("nothing was taken within the idle timeout") from None
 
+    def close(self) -> None:
+        """Take no further request. One that is still arriving is taken whole: aiohttp would drop its bytes."""
+        self._leaving = True
+        arriving = self._messages[-1][1] if self._messages else self._content
+        if arriving is None or arriving.is_eof():
+            super().close()
+
     def abort(self) -> None:
         """Cut the connection with a reset: a body that ends with its connection must not look whole."""
         if self.transport is not None:
@@ -276,17 +287,22 @@ class ClientConnection(RequestHandler):
                 self._handler_waiter.set_result(None)
         if not request.whole and not request.content.is_eof():
             keep = await self._linger(request.content) and keep
-        trailed = request.chunked and self.trailed
+        keep = keep and not (request.chunked and self.trailers.may_follow(request.content))
+        if self._unconsumed:
+            self._unconsumed = False
+            self._consumed()
+            # It may have stopped between two requests, a slot short.
+            self.data_received(b"")
         self._content = None
-        return keep and not trailed and not self._close and (bool(self._messages) or not self._upgraded)
+        return keep and not (self._close or self._leaving) and (bool(self._messages) or not self._upgraded)
 
     def _parsed(self) -> ClientRequest | None:
         """What the parser found; None, and the client told, if that is no request."""
         message, content = self._messages.popleft()
-        if self._parser is not None:
-            self._parser.message_consumed()
-        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-            self._resume_reading_if_drained()
+        # aiohttp counts a request when it is complete: one that is taken off before would be counted for ever.
+        self._unconsumed = not content.is_eof()
+        if not self._unconsumed:
+            self._consumed()
         if isinstance(message, _ErrInfo):
             # Its text may quote the request, so it is not passed on.
             self.send(fault_answer(InvalidRequest(_MALFORMED), "/v1", close=True))
@@ -296,6 +312,13 @@ class ClientConnection(RequestHandler):
         self._content = content
         self._body_bytes = 0
         return request
+
+    def _consumed(self) -> None:
+        """Tell the parser that it may go on to another request."""
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
 
     async def _linger(self, content: StreamReader) -> bool:
         """Read what is left of a body that nobody wanted, so that its sender sees the answer; whether it ended."""

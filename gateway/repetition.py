@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _MOST_DIGITS: Final = 5
 """Of the length of a body that is taken this way: small ones, which wait in no buffer that needs back-pressure."""
+_LONGEST_OPENING_BYTES: Final = 16 * 1024
+"""A head that arrives in pieces is put together up to here."""
 _PLAIN_END: Final = b"\r\n0\r\n\r\n"
 """How a chunked body without trailers ends."""
 
@@ -88,15 +90,19 @@ class Wire:
         self._tail = data[-size:] if len(data) >= size else (self._tail + data)[-size:]
         if self._parsed_bytes != self._request_bytes:
             self._parsed_bytes += len(data)
+            if self._opening and len(self._opening) <= _LONGEST_OPENING_BYTES:
+                self._opening += data
         elif data:
             self._opening = data
             self._parsed_bytes = len(data)
             self._request_bytes = -1
 
-    @property
     def ends_plainly(self) -> bool:
-        """Whether a chunked body that has just ended can have had no trailers."""
-        return self._tail == _PLAIN_END
+        """Whether a chunked body that ends with what was parsed last can have had no trailers."""
+        if self._tail != _PLAIN_END:
+            return False
+        self._parsed_bytes = self._request_bytes = 0
+        return True
 
     def learn(self, request: "ClientRequest") -> None:
         """Note how the client spells the request that the parser found, and how many bytes it takes."""

@@ -11,6 +11,7 @@ from tests.canaries import provider_key
 from tests.lectr import Lectr, chat
 from tests.mock_process import MockProcess
 from tests.parts import Gateway, fetch, free_port, upstreams_of, wait_until
+from tests.raw_http import connect, head, read_all
 
 KEY = provider_key("failures")
 
@@ -84,6 +85,28 @@ def test_drain_lets_streams_finish(lectr: Lectr, mock: MockProcess, own_gateway:
     assert status == 200
     assert body.endswith(b"data: [DONE]\n\n")
     lectr.row_of(feature, status=200, error_category="")
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
+def test_drain_lets_uploads_arrive(
+    lectr: Lectr, mock: MockProcess, own_gateway: Any, feature: str, *, chunked: bool
+) -> None:
+    """A request that is still arriving when SIGTERM comes is taken whole and served, and its connection is closed."""
+    gateway = own_gateway(upstreams_of(mock.url))
+    body = json.dumps(chat()).encode()
+    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(body)
+    wire = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked else body
+    request = head(lectr, feature).removesuffix(b"\r\n") + framing + b"\r\n\r\n" + wire
+    with connect(gateway.url) as client:
+        client.sendall(request[:-30])
+        wait_until(lambda: b"lectr_gateway_open_requests 1.0" in fetch(f"{gateway.ops_url}/metrics")[1])
+        gateway.process.terminate()
+        wait_until(lambda: fetch_or_none(f"{gateway.ops_url}/readyz") == 503)
+        client.sendall(request[-30:])
+        answer = read_all(client)
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+    assert b"Connection: close" in answer
+    assert gateway.process.wait(30) == 0
 
 
 def test_drain_has_a_limit(lectr: Lectr, mock: MockProcess, own_gateway: Any, feature: str) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from gateway.client import ClientRequest
 from gateway.repetition import Repetition, Wire
 from gateway.server import GatewayServer
+from gateway.trailers import Trailers
 
 Found = tuple[Repetition, bytes, int]
 Seen = tuple[Any, ...]
@@ -93,6 +94,7 @@ async def serve(pieces: list[tuple[bytes, bool]], *, sees: bool) -> tuple[list[S
     server = GatewayServer(handle, head_timeout_s=60, idle_timeout_s=60)
     connection = server()
     wire = connection._wire = CountingWire(sees=sees)
+    connection.trailers = Trailers(wire)
     transport = Transport()
     connection.connection_made(transport)
     for piece, waits in pieces:
@@ -116,6 +118,7 @@ async def settle() -> None:
 
 LINES = (b"Host: a\r\n", b"X-Lectr-Key: k\r\n", b"X-Odd:  two \r\n", b"x-tight:1\r\n", b"Connection: keep-alive\r\n")
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nX-Lectr-Key: k\r\n\r\n"
+CHUNKED = HEAD.replace(b"Content-Length: %d", b"Transfer-Encoding: chunked")
 BODIES = (b"", b"{}", b'{"model":"m"}', HEAD % 2 + b"{}", b"x" * 300, b"y" * 99_999, b"z" * 100_001)
 
 
@@ -137,7 +140,11 @@ requests = st.one_of(
             HEAD.replace(b"%d", b"002") + b"{}",
             HEAD.replace(b"%d", b"+2") + b"{}",
             HEAD.replace(b"%d", b" 2 ") + b"{}",
-            HEAD.replace(b"Content-Length: %d", b"Transfer-Encoding: chunked") + b"2\r\n{}\r\n0\r\n\r\n",
+            CHUNKED + b"2\r\n{}\r\n0\r\n\r\n",
+            CHUNKED + b"2\r\n{}\r\n0\r\nX-Leak: 1\r\n\r\n",
+            CHUNKED + b"0\r\nX-Leak: 0\r\n\r\n",
+            HEAD % 9 + b"{}\r\n0\r\n\r\n",
+            HEAD.replace(b"X-Lectr-Key: k", b"Connection: Upgrade\r\nUpgrade: h2c") % 2 + b"{}",
             HEAD.replace(b"X-Lectr-Key: k", b"Expect: 100-continue") % 2 + b"{}",
             HEAD.replace(b"X-Lectr-Key: k", b"Connection: close") % 2 + b"{}",
             HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") % 2 + b"{}",
@@ -172,6 +179,7 @@ def test_the_same_requests_are_served(pieces: list[tuple[bytes, bool]]) -> None:
     by_both = asyncio.run(serve(pieces, sees=True))
     by_parser = asyncio.run(serve(pieces, sees=False))
     assert by_both[:3] == by_parser[:3]
+    assert not [seen for seen in by_both[0] if b"X-Leak" in dict(seen[2])], "a trailer of another request"
 
 
 @pytest.mark.parametrize("body", BODIES[:6], ids=len)

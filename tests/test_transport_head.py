@@ -35,6 +35,12 @@ def test_everything_but_the_hops_fields_is_kept() -> None:
     assert found.reusable
 
 
+def test_a_head_of_many_lines_of_the_hop() -> None:
+    """Of tens of thousands of the hop's own lines none stays, and all others do."""
+    found = parse_head(head(*["a:", "te:"] * 20_000, "Content-Length: 2"), "GET")
+    assert found.lines == b"\r\na:" * 20_000 + b"\r\nContent-Length: 2"
+
+
 @pytest.mark.parametrize("line", ["HTTP/1.1 200", "HTTP/1.1 200 ", "HTTP/1.1 200 caf\xe9  au lait"])
 def test_the_reason_is_kept(line: str) -> None:
     """A missing, empty or odd reason goes to the client as it came."""

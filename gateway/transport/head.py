@@ -138,19 +138,20 @@ def parse_head(block: bytes, method: str) -> AnswerHead:
     lengths: list[bytes] = []
     codings: list[bytes] = []
     options: list[bytes] = []
+    dropped: set[bytes] = set()
     for field in filter(None, map(_known_field if usual else _read_field, kept[1:])):
         line, name, value = field
         if name == b"content-length":
             lengths.append(value)
         elif name in _OURS:
-            kept.remove(line)
+            dropped.add(line)
             if name == b"connection":
                 options.append(value.lower())
         elif name == b"transfer-encoding":
             codings.append(value.lower())
         elif not fields.get(name):
             fields[name] = value
-    lines = b"\r\n".join(kept)
+    lines = b"\r\n".join([line for line in kept if line not in dropped] if dropped else kept)
     closes = old
     if options == [b"keep-alive"]:
         closes = False

@@ -209,6 +209,18 @@ def test_pipelined_requests(site: Site) -> None:
     assert len(site.provider.asked) == len(requests)
 
 
+def test_many_pipelined_requests(site: Site) -> None:
+    """More than the parser holds at once are all answered, also behind one whose body came apart from its head."""
+    site.provider.script = echo
+    apart = post(site, b"one", b"X-Apart: 1")
+    with site.client() as client:
+        client.send_pieces([apart[:-3], apart[-3:]])
+        assert client.answer("POST").body == b"/v1/files one"
+        client.send(b"".join(site.request(f"GET /v1/{at} HTTP/1.1") for at in range(100)))
+        assert [client.answer().body for _ in range(100)] == [b"/v1/%d " % at for at in range(100)]
+        site.assert_free(client)
+
+
 def test_pipelined_requests_in_pieces(site: Site) -> None:
     """Two requests that arrive byte by byte are two requests."""
     site.provider.script = echo

@@ -209,16 +209,53 @@ def test_trailers_are_of_no_other_request(site: Site, end: bytes, piece_bytes: i
             assert client.rest() == (b"", "closed")
 
 
+BEHIND = {
+    "no body": (b"", b""),
+    "chunks": (CHUNKED, b"2\r\n{}\r\n0\r\n\r\n"),
+    "a body like the end of chunks": (b"Content-Length: 9", b"{}\r\n0\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND.values(), ids=BEHIND)
 @pytest.mark.parametrize("end", [b"0\r\nX-Lectr-Task: a\r\n\r\n", b"0\r\n\r\n"], ids=["trailer", "no trailer"])
-def test_nothing_is_served_behind_chunks(site: Site, end: bytes) -> None:
+def test_nothing_is_served_behind_chunks(site: Site, end: bytes, behind: tuple[bytes, bytes]) -> None:
     """A request that was sent along with a chunked one is not served: trailers of that one may be in its head."""
     site.provider.script = uploads_noted([])
     first = site.request("POST /v1/chat/completions HTTP/1.1", JSON, CHUNKED, body=b"2\r\n{}\r\n" + end)
+    framing, body = behind
     with site.client() as client:
-        client.send(first + site.request("GET /v1/models HTTP/1.1"))
+        client.send(first + site.request("POST /v1/files HTTP/1.1", *filter(None, [framing]), body=body))
         assert client.answer("POST").closes
         assert client.rest() == (b"", "closed")
     assert len(site.provider.asked) == 1
+
+
+def test_refused_before_its_chunks_end(site: Site) -> None:
+    """A chunked request that is refused early ends its connection, and says so: trailers may still come."""
+    request = site.request("POST /v1/chat/completions HTTP/1.1", JSON, CHUNKED, body=b"2\r\n{}\r\n")
+    with site.client() as client:
+        client.send(request.replace(site.key, b"lc_key_wrong"))
+        answer = client.answer("POST")
+        assert (answer.status, answer.closes) == (401, True)
+        client.send(b"0\r\nX-Lectr-Feature: stolen\r\n\r\n" + site.request("GET /v1/models HTTP/1.1"))
+        assert client.rest()[0] == b""
+    assert site.provider.asked == []
+    site.assert_free()
+
+
+@pytest.mark.parametrize("asked_for", [b"h2c", b"TLS/1.0", b"websocket, h2c"])
+def test_nothing_is_served_behind_an_upgrade(site: Site, asked_for: bytes) -> None:
+    """An upgrade that is not taken ends its connection: aiohttp's parser drops what came with it."""
+    site.provider.script = uploads_noted([])
+    lines = (JSON, b"Connection: Upgrade", b"Upgrade: " + asked_for)
+    first = site.request("POST /v1/chat/completions HTTP/1.1", *lines, b"Content-Length: 2", body=b"{}")
+    smuggled = site.request("GET /v1/smuggled HTTP/1.1")
+    second = site.request("POST /v1/files HTTP/1.1", b"Content-Length: %d" % len(smuggled), body=smuggled)
+    with site.client() as client:
+        client.send_pieces([first + second.removesuffix(smuggled), smuggled])
+        assert client.answer("POST").closes
+        assert client.rest()[0] == b""
+    assert [asked.target for asked in site.provider.asked] == [b"/v1/chat/completions"]
 
 
 def assert_stopped(site: Site, pieces: Iterable[bytes]) -> None:
