@@ -32,6 +32,7 @@ class ClientRequest:
         "_connection",
         "_content",
         "_keep_alive",
+        "answer_ended",
         "chunked",
         "head",
         "length",
@@ -70,6 +71,8 @@ class ClientRequest:
         self.v1_1 = v1_1
         """Whether the client knows chunks and keeps its connection by default."""
         self._keep_alive = keep_alive
+        self.answer_ended: Callable[[], bool] = bool
+        """Whether the end of the answer's content was written, whatever the framing still lacks."""
         self.write: Callable[[bytes], None] = connection.send
         """Send bytes of the answer. A client that left is told by cancellation, not here."""
 
@@ -152,6 +155,11 @@ class ClientRequest:
     def watch_flow(self, on_change: "Callable[[bool], None] | None") -> None:
         """Be told when the client stops taking bytes (True) and takes them again (False)."""
         self._connection.watch_flow(on_change)
+
+    @property
+    def has_its_answer(self) -> bool:
+        """Whether a client that leaves now has all that it waited for: SDKs close a stream at its end marker."""
+        return self.answer_ended() and not self.behind
 
     @property
     def behind(self) -> bool:

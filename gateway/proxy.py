@@ -88,8 +88,7 @@ class Proxy:
             return self._refuse(request, exchange, fault)
         except ConnectionError:
             if not exchange.error_category:
-                exchange.failed("client_disconnect", "client")
-                counters.client_disconnects.inc()
+                self._left(request, exchange)
             raise
         except asyncio.CancelledError:
             return self._cancelled(request, exchange)
@@ -187,7 +186,16 @@ class Proxy:
 
     def _goes_on(self, request: ClientRequest, task: "asyncio.Task[None]", exchange: Exchange) -> bool:
         """The client left: whether its request is served to the end. Not half a request."""
+        if request.has_its_answer:
+            return False
         return request.content.is_eof() and self._unattended.take_over(task, exchange)
+
+    @staticmethod
+    def _left(request: ClientRequest, exchange: Exchange) -> None:
+        """Note that the client left, unless it had what it came for."""
+        if not request.has_its_answer:
+            exchange.failed("client_disconnect", "client")
+            counters.client_disconnects.inc()
 
     def _say_header_invalid(self, org: Org) -> None:
         """Log it, at most once a second: a client with a wrong setting sends it with every request."""
@@ -205,8 +213,7 @@ class Proxy:
             # Either side may end a WebSocket; which of them did is no fault.
             raise asyncio.CancelledError
         if not self._cut:
-            exchange.failed("client_disconnect", "client")
-            counters.client_disconnects.inc()
+            self._left(request, exchange)
             raise asyncio.CancelledError
         exchange.error_category, exchange.error_source = "gateway_draining", "gateway"
         if exchange.status:

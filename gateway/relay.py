@@ -163,6 +163,11 @@ class Relay:
             self.count_stall()
             self._answer.resume()
 
+    def has_ended(self) -> bool:
+        """Whether the answer's own end marker has come, and everything up to it was written."""
+        meter = self.read() if self._unread else self.meter
+        return meter is not None and meter.ended
+
     def count_stall(self) -> None:
         """Note how long the client has kept the answer waiting."""
         if self._paused_ns:
@@ -191,6 +196,7 @@ async def relay(
         if not answer.start(passing):
             passing.flush()
             request.watch_flow(passing.flow)
+            request.answer_ended = passing.has_ended
             await answer.finished()
         complete = True
         await passing.write_most(request, answer.idle_timeout_s)

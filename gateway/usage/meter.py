@@ -29,6 +29,7 @@ class SilentMeter:
     """For answers that cannot tell anything: it only knows whether they broke off."""
 
     faulted = False
+    ended = False
 
     def __init__(self, *, has_content: bool) -> None:
         """`has_content`: the bytes are the model's own output, as sound or as plain text."""
@@ -93,6 +94,11 @@ class AnswerMeter:
     def token_seen(self) -> bool:
         """Whether the first piece of content has come."""
         return self._tally.token_seen or (self._received and self._scanner is None and not self._failed)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the dialect's own end marker came."""
+        return self._tally.ended
 
     def feed(self, chunk: bytes) -> None:
         """Take the next encoded bytes."""

@@ -59,6 +59,10 @@ class Meter(Protocol):
         """Whether the first piece of content has come: text, reasoning, a tool call, or any byte of a plain answer."""
 
     @property
+    def ended(self) -> bool:
+        """Whether the answer's own end marker has come, as streams have one: nothing of it is missing then."""
+
+    @property
     def faulted(self) -> bool:
         """Whether a 2xx answer that ought to carry usage came in full but could not be read; known after `finish`.
 

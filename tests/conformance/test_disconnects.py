@@ -17,6 +17,12 @@ Leave = Callable[[RawClient], None]
 LEAVES = pytest.mark.parametrize(
     "leave", [lambda client: client.sock.close(), lambda client: client.reset()], ids=["close", "reset"]
 )
+STREAM = (
+    b'data: {"model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":"hello"}}]}',
+    b'data: {"model":"gpt-4o-mini","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}',
+    b'data: {"model":"gpt-4o-mini","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}',
+    b"data: [DONE]",
+)
 CHAT = b'{"model":"gpt-4o-mini","messages":[]}'
 
 
@@ -92,6 +98,29 @@ def test_inside_a_stream(site: Site, feature: str, leave: Leave) -> None:
         assert client.wire.until(EVENTS[0] + b"\n\n")
         parting.leave(client, leave)
     assert_event(site, feature, 200)
+    site.assert_free()
+
+
+@LEAVES
+def test_behind_the_end_marker(site: Site, feature: str, leave: Leave) -> None:
+    """A client that closes at a stream's end marker, as SDKs do, had its answer: no disconnect, usage as reported."""
+    parting = Parting()
+    whole = chunked(*(event + b"\n\n" for event in STREAM))
+    started = answer_bytes(STATUS, SSE, CHUNKED, body=whole.removesuffix(b"0\r\n\r\n"))
+
+    def play(connection: Connection, request: Request) -> None:
+        connection.read_body(request)
+        connection.send_pieces([started])
+        parting.wait(connection)
+
+    site.provider.script = play
+    with site.client() as client:
+        client.send(chat(site, feature))
+        assert client.wire.until(b"data: [DONE]\n\n")
+        parting.leave(client, leave)
+    event = site.event(feature)
+    assert (event.status, event.error_category, event.error_source) == (200, "", "")
+    assert (event.usage_source, event.finish_reason, event.usage.output_text_tokens) == ("provider", "stop", 2)
     site.assert_free()
 
 
