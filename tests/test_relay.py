@@ -16,6 +16,7 @@ class BrokenMeter:
 
     token_seen = False
     faulted = False
+    ended = False
 
     def feed(self, chunk: bytes) -> None:
         raise IndexError(chunk)
