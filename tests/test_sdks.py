@@ -17,6 +17,7 @@ from tests.lectr import Lectr, quoted
 from tests.mock_process import MockProcess
 
 KEY = provider_key("sdk")
+STREAMS = 30
 TEXT = f"{PROMPT}: what is quartz, façade and 東京?"
 
 
@@ -41,6 +42,18 @@ def received(mock: MockProcess) -> tuple[str, dict[str, str]]:
 
 def expected(mock: MockProcess, model: str) -> TokenCounts:
     return count_tokens(mock.last_body(), model)
+
+
+def test_openai_closes_streams_at_their_end(
+    lectr: Lectr, mock: MockProcess, openai_client: openai.OpenAI, feature: str
+) -> None:
+    """The SDK closes the connection at [DONE], before or after the last chunk's end: that is no disconnect."""
+    mock.behave(chunk_delay_ms=5)
+    question: Any = [{"role": "user", "content": "Hi"}]
+    for _ in range(STREAMS):
+        assert list(openai_client.chat.completions.create(model="gpt-4o-mini", messages=question, stream=True))
+    rows = lectr.rows(f"feature = {quoted(feature)}", count=STREAMS)
+    assert [(row["error_category"], row["finish_reason"]) for row in rows] == [("", "stop")] * STREAMS
 
 
 def test_openai_chat(lectr: Lectr, mock: MockProcess, openai_client: openai.OpenAI, feature: str) -> None:
