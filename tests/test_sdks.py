@@ -17,7 +17,7 @@ from tests.lectr import Lectr, quoted
 from tests.mock_process import MockProcess
 
 KEY = provider_key("sdk")
-STREAMS = 30
+STREAMS = 15
 TEXT = f"{PROMPT}: what is quartz, façade and 東京?"
 
 
