@@ -87,7 +87,7 @@ class ClientRequest:
     @property
     def keep_alive(self) -> bool:
         """Whether the client's connection may serve another request, as far as is known."""
-        return self._keep_alive and not (self.chunked and self._connection.trailers.may_follow(self.content))
+        return self._keep_alive and not (self.chunked and self._connection.trailers.may_trail(self.content))
 
     @property
     def body_exists(self) -> bool:

@@ -287,7 +287,7 @@ class ClientConnection(RequestHandler):
                 self._handler_waiter.set_result(None)
         if not request.whole and not request.content.is_eof():
             keep = await self._linger(request.content) and keep
-        keep = keep and not (request.chunked and self.trailers.may_follow(request.content))
+        keep = keep and not (request.chunked and self.trailers.may_trail(request.content))
         if self._unconsumed:
             self._unconsumed = False
             self._consumed()

@@ -72,6 +72,7 @@ class Wire:
         self._opening = b""
         """What that request began with."""
         self._tail = b""
+        """The last bytes given to the parser."""
 
     def repeated(self, data: bytes) -> tuple[Repetition, bytes, int] | None:
         """The head that data begins with, its length and where the body begins; None if the parser has to see it."""
@@ -97,8 +98,8 @@ class Wire:
             self._parsed_bytes = len(data)
             self._request_bytes = -1
 
-    def ends_plainly(self) -> bool:
-        """Whether a chunked body that ends with what was parsed last can have had no trailers."""
+    def end_plainly(self) -> bool:
+        """Whether a chunked body that ends with what was parsed last had no trailers: then the next request begins."""
         if self._tail != _PLAIN_END:
             return False
         self._parsed_bytes = self._request_bytes = 0

@@ -33,11 +33,11 @@ class Trailers:
                 continue
             if not content.is_eof():
                 self._open = content
-            elif self._trailed is None and not (place == len(bodies) and all_parsed and self._wire.ends_plainly()):
+            elif self._trailed is None and not (place == len(bodies) and all_parsed and self._wire.end_plainly()):
                 self._trailed = content
 
-    def may_follow(self, content: StreamReader) -> bool:
-        """Whether nothing is to be served behind this chunked body: it has not ended yet, or perhaps with trailers."""
+    def may_trail(self, content: StreamReader) -> bool:
+        """Whether trailers may come, or may have come, behind this chunked body: nothing is to be served behind it."""
         return content is self._trailed or not content.is_eof()
 
 
