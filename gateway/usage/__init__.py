@@ -4,11 +4,12 @@ The path, in reading order:
 
     open_meter -> endpoints (which dialect speaks here, or none)
       feed     -> encodings (decode a copy) -> sse | bounded (events, or one document) -> jsontext
-               -> chat | responses | messages | generate | media (a dialect notes what it saw in a Tally)
+               -> alike | chat | responses | messages | generate | media (a dialect notes what it saw in a Tally)
       finish   -> the dialect, openai_usage (disjoint counts) -> verdict (reported, estimated, absent) -> Reading
 
 The guarantee: `feed` never raises, whatever the bytes are; a meter's memory is bounded (bounded.py); no text of an
-answer or of an error outlives the `feed` call that it came with, except inside the document that is still incomplete.
+answer or of an error outlives the `feed` call that it came with, except inside the document that is still incomplete,
+and what stands around the text of a stream's chunks, as long as the stream (alike.py).
 
 The traps: a stream is what the answer's content-type says, not what the request asked for. Usage objects replace each
 other, they are never added up. GET /responses/{id} repeats a usage that was counted when the response was created.

@@ -7,7 +7,8 @@ two or three times (Groq) or in every chunk (Gemini): the last one counts.
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.usage.chat_answer import read_usual_answer, read_usual_chunk
+from gateway.usage.alike import AlikeChunks
+from gateway.usage.chat_answer import read_usual_answer
 from gateway.usage.counts import first_count, mapping, mappings
 from gateway.usage.errors import SERVER_ERROR, STREAM_ERROR, category_of_error
 from gateway.usage.openai_usage import usage_of
@@ -38,9 +39,9 @@ class Chat:
                     _read_choice(tally, choice, choice.get("delta"))
         self._read_around(tally, event, STREAM_ERROR)
 
-    def read_usual_event(self, tally: Tally, data: bytes) -> bool:
-        """Note a chunk that has nothing but text to tell."""
-        return read_usual_chunk(tally, data)
+    def usual_events(self, tally: Tally) -> AlikeChunks:
+        """Chunks that have nothing but text to tell."""
+        return AlikeChunks(tally)
 
     def read_usual_document(self, tally: Tally, data: bytes) -> bool:
         """Note an answer of one text and its usage."""

@@ -102,6 +102,15 @@ def read_usual_chunk(tally: Tally, data: bytes) -> bool:
     return True
 
 
+def text_of_chunk(data: bytes) -> str | None:
+    """The text that a chunk's only choice holds; None if there is none, or not one."""
+    try:
+        choices = _decode_chunk(data).choices
+    except (ValueError, RecursionError):
+        return None
+    return choices[0].delta.content if len(choices) == 1 else None
+
+
 def read_usual_answer(tally: Tally, data: bytes) -> bool:
     """Note an answer of one text and its usage."""
     # Gemini's usage has figures in its total alone.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from gateway.usage.sse import UsualEvents
 from gateway.usage.tally import Tally
 from shared.event import Usage
 
@@ -27,11 +28,11 @@ class Dialect(Protocol):
     def read_event(self, tally: Tally, event: Mapping[str, Any]) -> None:
         """Note one event of a stream."""
 
-    def read_usual_event(self, tally: Tally, data: bytes) -> bool:
-        """Note an event of the commonest kind without building all of it; False, and nothing noted, for any other."""
+    def usual_events(self, tally: Tally) -> UsualEvents | None:
+        """Return what reads the commonest events of one stream, None where all are read whole."""
 
     def read_usual_document(self, tally: Tally, data: bytes) -> bool:
-        """The same for a whole JSON answer."""
+        """Note a JSON answer of the commonest kind without building all of it; False, and nothing noted, for others."""
 
     def read_document(self, tally: Tally, document: Mapping[str, Any]) -> None:
         """Note a whole JSON answer."""

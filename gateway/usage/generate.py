@@ -35,9 +35,8 @@ class Generate:
         """Note a piece of the answer."""
         self._read(tally, event, STREAM_ERROR)
 
-    def read_usual_event(self, _tally: Tally, _data: bytes) -> bool:
+    def usual_events(self, _tally: Tally) -> None:
         """Read every event as a whole."""
-        return False
 
     def read_usual_document(self, _tally: Tally, _data: bytes) -> bool:
         """Read every document as a whole."""

@@ -45,9 +45,8 @@ class Media:
         if isinstance(kind, str) and kind.endswith((".done", ".completed")):
             tally.ended = True
 
-    def read_usual_event(self, _tally: Tally, _data: bytes) -> bool:
+    def usual_events(self, _tally: Tally) -> None:
         """Read every event as a whole."""
-        return False
 
     def read_usual_document(self, _tally: Tally, _data: bytes) -> bool:
         """Read every document as a whole."""

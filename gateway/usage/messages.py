@@ -65,9 +65,8 @@ class Messages:
                 tally.note_request_id(event.get("request_id"))
                 tally.ended = True
 
-    def read_usual_event(self, _tally: Tally, _data: bytes) -> bool:
+    def usual_events(self, _tally: Tally) -> None:
         """Read every event as a whole."""
-        return False
 
     def read_usual_document(self, _tally: Tally, _data: bytes) -> bool:
         """Read every document as a whole."""

@@ -4,7 +4,6 @@ In: an answer's encoded bytes as they come. Out: a Reading at the end. Never rai
 is decoded is a copy.
 """
 
-from functools import partial
 from typing import Any
 
 from gateway.usage import estimate
@@ -19,10 +18,6 @@ from gateway.usage.tally import Tally
 from gateway.usage.verdict import reading_of
 
 _DONE = b"[DONE]"
-
-
-def _nothing_is_usual(_data: bytes) -> bool:
-    return False
 
 
 class SilentMeter:
@@ -75,7 +70,7 @@ class AnswerMeter:
         self._tally = Tally(call.provider)
         self._scanner: EventScanner | None = None
         if media_type == "text/event-stream":
-            usual = _nothing_is_usual if self._dialect is None else partial(self._dialect.read_usual_event, self._tally)
+            usual = None if self._dialect is None else self._dialect.usual_events(self._tally)
             self._scanner = EventScanner(self._take_event, usual)
         self._only_piece = b""
         """The document, if it came in one piece; from the second on they are all in `_body`."""

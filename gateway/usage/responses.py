@@ -58,9 +58,8 @@ class Responses:
             if kind in _LAST_EVENTS:
                 tally.ended = True
 
-    def read_usual_event(self, _tally: Tally, _data: bytes) -> bool:
+    def usual_events(self, _tally: Tally) -> None:
         """Read every event as a whole."""
-        return False
 
     def read_usual_document(self, _tally: Tally, _data: bytes) -> bool:
         """Read every document as a whole."""

@@ -7,7 +7,7 @@ Source: WHATWG HTML, server-sent events; the lenient end is what SDKs do.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.usage.bounded import WHOLE_LIMIT_BYTES, BoundedBytes, Excerpt
 
@@ -15,20 +15,31 @@ _LF: Final = 0x0A
 _CR: Final = 0x0D
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _MAX_NAME_BYTES: Final = 128
-_FIELD_BYTES: Final = len(b"data: ")
+_FIELD: Final = b"data: "
+_EVENT_END: Final = b"\n\n"
 
 EventSink = Callable[[bytes, bytes | Excerpt], None]
+
+
+class UsualEvents(Protocol):
+    """Takes events that need not be cut out, or not be built, to be read."""
+
+    def read(self, data: bytes) -> bool:
+        """Read the data of an event without a name; False, and nothing read, if it is for the sink."""
+
+    def read_run(self, stream: bytes) -> int:
+        """Read whole events at the beginning of these bytes, where one begins; how many bytes they take."""
 
 
 class EventScanner:
     """Feeds events to a sink as soon as their blank line has come."""
 
-    __slots__ = ("_at_start", "_data", "_is_read", "_joined", "_name", "_partial", "_sink", "_skip_lf")
+    __slots__ = ("_at_start", "_data", "_joined", "_name", "_partial", "_sink", "_skip_lf", "_usual")
 
-    def __init__(self, sink: EventSink, is_read: Callable[[bytes], bool]) -> None:
-        """`is_read` is asked first for the data of events without a name; what it has read does not reach the sink."""
+    def __init__(self, sink: EventSink, usual: UsualEvents | None = None) -> None:
+        """`usual` is asked first, and what it has read does not reach the sink."""
         self._sink = sink
-        self._is_read = is_read
+        self._usual = usual
         self._partial = BoundedBytes()
         self._skip_lf = False
         self._at_start = True
@@ -43,9 +54,9 @@ class EventScanner:
             self._skip_lf = False
             if chunk[0] == _LF:
                 chunk = chunk[1:]
+        if chunk.startswith(_FIELD) and self._between_events and len(chunk) <= WHOLE_LIMIT_BYTES:
+            chunk = self._take_whole(chunk)
         if not chunk:
-            return
-        if chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and self._take_whole(chunk):
             return
         lines = chunk.splitlines()  # of bytes: \n, \r and \r\n, nothing else
         last = chunk[-1]
@@ -63,25 +74,26 @@ class EventScanner:
         if rest:
             self._partial.add(rest)
 
-    def _take_whole(self, chunk: bytes) -> bool:
-        """Take events of one line of data each, if the chunk is such and nothing else: how most streams come."""
-        events = chunk[_FIELD_BYTES:-2].split(b"\n\ndata: ")
-        if (
-            # No line end but those between the events.
-            chunk.count(b"\n") != 2 * len(events)
-            or b"\r" in chunk
-            or self._data is not None
-            or self._name
-            or self._partial.size_bytes
-            or len(chunk) > WHOLE_LIMIT_BYTES
-        ):
-            return False
+    @property
+    def _between_events(self) -> bool:
+        return self._data is None and not self._name and not self._partial.size_bytes
+
+    def _take_whole(self, chunk: bytes) -> bytes:
+        """Take events of one line of data each, if there is nothing else: how most streams come. What is left."""
         self._at_start = False
-        is_read = self._is_read
+        usual = self._usual
+        if usual is not None and (size := usual.read_run(chunk)):
+            chunk = chunk[size:]
+        if not (chunk.startswith(_FIELD) and chunk.endswith(_EVENT_END)):
+            return chunk
+        events = chunk[len(_FIELD) : -len(_EVENT_END)].split(_EVENT_END + _FIELD)
+        # No line end but those between the events.
+        if chunk.count(b"\n") != 2 * len(events) or b"\r" in chunk:
+            return chunk
         for data in events:
-            if data and not is_read(data):
+            if data and not (usual is not None and usual.read(data)):
                 self._sink(b"", data)
-        return True
+        return b""
 
     def close(self) -> None:
         """Take what has come of an unfinished event as the whole of it."""
