@@ -1,0 +1,114 @@
+"""What an operator sets for one organisation: keys, rules, limits, budgets, endpoints, policies.
+
+A record is plain data with bounds; where it lives is `registry`'s business. Older readers pass over fields that they do
+not know: a new field has a default that means what its absence meant.
+"""
+
+from decimal import Decimal
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+Provider = Literal["openai", "anthropic", "groq", "gemini", "azure"]
+ALL_FEATURES: Final = "*"
+REASONING: Final = "reasoning"
+"""The task that no recommendation may take a model from."""
+MOST_RULES: Final = 10_000
+MOST_KEYS: Final = 1_000
+MOST_BUDGETS: Final = 1_000
+MOST_FAILOVER: Final = 5
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._ -]{0,62}$")]
+"""Of what an organisation has several of: unique among its like."""
+Money = Annotated[Decimal, msgspec.Meta()]
+"""US dollars; more than 0. Text in JSON, so that nothing rounds it."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one key may do in one gateway process; None is no limit, or the next wider one."""
+
+    requests_per_s: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
+    burst_requests: Annotated[int, msgspec.Meta(ge=1, le=10**6)] | None = None
+    """How many may come at once after a pause; as many as in a second where it is not set."""
+    concurrent_streams: Annotated[int, msgspec.Meta(ge=1, le=10**6)] | None = None
+    body_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**40)] | None = None
+    """Largest JSON body."""
+    file_body_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**40)] | None = None
+    """Largest body of an endpoint that takes files."""
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One key. Only its hash is kept."""
+
+    name: Name
+    sha256: Sha256
+    shown: Annotated[str, msgspec.Meta(max_length=20)] = ""
+    """The key's first characters, by which people recognise it."""
+    created_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
+    enabled: bool = True
+    limits: Limits = Limits()
+    """Instead of the organisation's, field by field."""
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a request is sent instead; None keeps what it asked for."""
+
+    provider: Provider | None = None
+    model: Text | None = None
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """If all conditions that are set match, the request goes to the target."""
+
+    name: Name
+    priority: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = 100
+    """The lowest comes first; among equals the one that stands first."""
+    enabled: bool = True
+    feature: Text | None = None
+    task: Text | None = None
+    provider: Provider | None = None
+    model: Text | None = None
+    """The whole name, or the beginning of it and `*`."""
+    target: Target = Target()
+    failover: Annotated[tuple[Target, ...], msgspec.Meta(max_length=MOST_FAILOVER)] = ()
+    """Tried in order when a target cannot be reached, is too slow, or answers 429 or 5xx before its first byte."""
+    recommended: bool = False
+    """It was made from a recommendation: it never applies to the task `reasoning`."""
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What may be spent in a UTC day or month, by all of an organisation or by one feature."""
+
+    name: Name
+    limit_usd: Money
+    period: Literal["day", "month"] = "month"
+    feature: Text | None = None
+    action: Literal["alert", "block"] = "alert"
+
+
+class Azure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One Azure OpenAI resource."""
+
+    endpoint: str
+    """Scheme and host, `https://NAME.openai.azure.com`, without a trailing slash."""
+    api_version: str = ""
+    """`2024-10-21` uses the deployments surface; empty uses the v1 surface, which needs none."""
+    name: Name = "default"
+    deployments: dict[str, str] = {}
+    """Model -> the deployment of it here; where an organisation has several resources, the one that has the model."""
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A negotiated price, in US dollars per million tokens, instead of the list's from a moment on."""
+
+    provider: Provider
+    model: Text
+    """The whole name, or the beginning of it and `*`."""
+    since_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
+    input_usd: Money
+    output_usd: Money
+    cache_read_usd: Money | None = None
+    """None: as input. The same for cache_write_usd."""
+    cache_write_usd: Money | None = None
