@@ -13,10 +13,11 @@ from gateway.journal import UPROOTED_FIX, Journal, new_source
 from gateway.probes import Probes
 from gateway.providers import Catalogue
 from gateway.proxy import Proxy
-from gateway.registry import Registry, Snapshot
+from gateway.registry import Registry
 from gateway.server import GatewayServer
 from gateway.settings import Settings, upstream_bases
 from gateway.shipper import ENDED_ELSEWHERE_FIX, Shipper
+from gateway.snapshot import Snapshot
 from gateway.unattended import Unattended
 from gateway.upstream import Upstream
 from shared import counters

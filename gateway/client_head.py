@@ -14,7 +14,7 @@ from shared.event import UNTAGGED
 
 if TYPE_CHECKING:
     from gateway.destination import Destination
-    from shared.registry import Azure, Org
+    from gateway.directory import Access
 
 _MOST_REMEMBERED_BYTES: Final = 8 * 1024
 """A larger head is read anew each time: what open connections hold stays small."""
@@ -27,6 +27,8 @@ class ClientHead:
     __slots__ = (
         "_length_at",
         "_raw",
+        "access",
+        "access_as_of",
         "body_kind",
         "cut",
         "destinations",
@@ -36,8 +38,6 @@ class ClientHead:
         "has_length",
         "headers",
         "key_sha256",
-        "org",
-        "org_as_of",
         "problem",
         "provider_header",
         "repeatable",
@@ -60,9 +60,9 @@ class ClientHead:
         """The fields as most clients write them, each after its CRLF: up to the length's value, and what follows."""
         self.key_sha256 = hash_of_key(headers.get("X-Lectr-Key"))
         self.has_length = lengths == 1
-        self.org: Org | None = None
+        self.access: Access | None = None
         """Whose key it is, once that was asked, as of so many changes of the registry."""
-        self.org_as_of = -1
+        self.access_as_of = -1
         self.problem = check_head(fields)
         """Why it is malformed (answer 400), or None."""
         self.cut: tuple[str, ...] = ()
@@ -74,8 +74,8 @@ class ClientHead:
         self.provider_header = headers.get("X-Lectr-Provider")
         self.expects_continue = headers.get("Expect", "").lower() == "100-continue"
         self.body_kind = body_kind(headers.get("Content-Type", ""))
-        self.destinations: dict[tuple[str, str, Azure | None], Destination] = {}
-        """Where requests with this head went, by target, the body's model and the organisation's Azure endpoint."""
+        self.destinations: dict[tuple[str, str, str, int], Destination] = {}
+        """Where requests with this head went, by target, the body's model, organisation and its version."""
 
     def describes(self, raw: RawHeaders) -> bool:
         """Whether these fields are the same, but for the length."""

@@ -19,7 +19,7 @@ from gateway.upstream import Origin, origin_of
 if TYPE_CHECKING:
     from gateway.client_head import ClientHead
     from gateway.providers import Catalogue
-    from shared.registry import Org
+    from shared.organisation import Azure, Org
 
 _MOST_REMEMBERED: Final = 8
 """Per head: a client asks few endpoints for few models."""
@@ -60,7 +60,7 @@ class Router:
 
     def destination(self, head: "ClientHead", target: str, body_model: str, org: "Org") -> Destination:
         """Where this request goes."""
-        key = (target, body_model, org.azure)
+        key = (target, body_model, org.org, org.version)
         known = head.destinations.get(key)
         if known is not None:
             return known
@@ -97,15 +97,16 @@ class Router:
         )
 
     def _way(self, found: Detection, head: "ClientHead", target: str, model: str, org: "Org") -> Way | Fault:
-        if found.provider == "azure" and org.azure is None:
+        azure = azure_of(org, model) if found.provider == "azure" else None
+        if found.provider == "azure" and azure is None:
             return AzureConfigMissing(
                 f"organisation {org.org} has no Azure endpoint; set one with: azure set {org.org} --endpoint https://…"
             )
         url = request_target(
             found.provider,
             target,
-            self._bases,
-            org.azure,
+            _bases_of(org, self._bases),
+            azure,
             model=model,
             google_key=has_google_key(head.headers, target.partition("?")[2]),
         )
@@ -118,6 +119,18 @@ class Router:
         fields = upstream_headers(head.fields, found.provider, origin.netloc, azure_claude=azure_claude)
         before, after = _around_length(fields) if head.has_length else (_lines(fields), b"")
         return Way(origin, asked, before, after)
+
+
+def _bases_of(org: "Org", bases: Mapping[str, str]) -> Mapping[str, str]:
+    return {provider: org.base_urls.get(provider, base) for provider, base in bases.items()} if org.base_urls else bases
+
+
+def azure_of(org: "Org", model: str) -> "Azure | None":
+    """The resource that has a deployment of this model, the first one if none says so; None where there is none."""
+    for resource in org.azure:
+        if model in resource.deployments:
+            return resource
+    return org.azure[0] if org.azure else None
 
 
 def _around_length(fields: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:

@@ -17,10 +17,10 @@ from gateway.client import ClientRequest
 from gateway.client_head import ClientHead
 from gateway.destination import Router, Way
 from gateway.detection import MARK_HEADER_INVALID
+from gateway.directory import Access, Directory
 from gateway.exchange import Exchange, endpoint_of
 from gateway.journal import Journal
 from gateway.providers import Catalogue
-from gateway.registry import Directory
 from gateway.relay import relay
 from gateway.request_body import MARK_MODEL_TRUNCATED, RequestFacts
 from gateway.tunnel import run_tunnel
@@ -29,7 +29,7 @@ from gateway.upstream import Upstream
 from shared import counters
 from shared.clock import monotonic_ns, unix_ms
 from shared.logs import get_log
-from shared.registry import Org
+from shared.organisation import Org
 from shared.stream import encode_event
 
 _SWITCHING: Final = 101
@@ -109,11 +109,12 @@ class Proxy:
 
     async def _exchange(self, request: ClientRequest, exchange: Exchange) -> bool:
         head = request.head
-        org = self._org_of(head)
+        access = self._access_of(head)
+        org = access.org
         exchange.org = org.org
         self._journal.begin()
         _tag(head, exchange)
-        require_enabled(org)
+        require_enabled(access)
         if head.problem:
             raise faults.InvalidRequest(head.problem)
         if request.method == "CONNECT":
@@ -156,14 +157,14 @@ class Proxy:
         finally:
             answer.close()
 
-    def _org_of(self, head: ClientHead) -> Org:
-        """The organisation that a head's key belongs to, asked again after any change of the registry."""
+    def _access_of(self, head: ClientHead) -> Access:
+        """What a head's key gives access to, asked again after any change of the registry."""
         directory = self._directory
-        if head.org is None or head.org_as_of != directory.changes:
-            head.org = None
-            head.org = authenticate(head.key_sha256, directory)
-            head.org_as_of = directory.changes
-        return head.org
+        if head.access is None or head.access_as_of != directory.changes:
+            head.access = None
+            head.access = authenticate(head.key_sha256, directory)
+            head.access_as_of = directory.changes
+        return head.access
 
     def _way(self, request: ClientRequest, exchange: Exchange, org: Org, facts: RequestFacts) -> Way:
         """Choose the provider, and note it. Raises AzureConfigMissing, UnknownPath."""

@@ -1,101 +1,38 @@
-"""Organisations in memory: read from Redis at start, pushed on change, polled in case a push was missed.
+"""Keeps the directory of organisations current: read from Redis at start, pushed on change, polled for missed pushes.
 
-A record is replaced only by one with a higher version and never removed, so a Redis that comes back empty changes
-nothing here. The last state seen is kept in the state directory: a start with Redis down serves from it.
+A poll reads what has a higher version than the last one saw; all of it, some hundred records at a time, when Redis lost
+its memory or is another one. What was taken is kept on disk: a start with Redis down serves from there.
 """
 
 import asyncio
 import contextlib
-import os
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, cast
 
-import msgspec
-
+from gateway.directory import Directory
+from gateway.snapshot import Snapshot
 from shared import counters
 from shared.environment import SecretUrl, SettingsFault
 from shared.logs import get_log
+from shared.organisation import Org
 from shared.redis_client import Subscription, close_redis, open_redis, subscribe_near
-from shared.registry import CHANGES_CHANNEL, ORGS_KEY, VERSION_KEY, Org, RegistryFault, decode_org
+from shared.registry import (
+    CHANGES_CHANNEL,
+    COMPLETE_KEY,
+    ORGS_KEY,
+    VERSION_KEY,
+    VERSIONS_KEY,
+    RegistryFault,
+    decode_org,
+)
 from shared.tasks import cancelled
 
 _SOCKET_TIMEOUT_S: Final = 5.0
 _RECONNECT_S: Final = 0.5
-_SNAPSHOT_NAME: Final = "registry.json"
-
-
-class Directory:
-    """The organisations known, by key hash. Pure: merging decides, nothing is read."""
-
-    def __init__(self) -> None:
-        self._by_name: dict[str, Org] = {}
-        self._by_hash: dict[str, Org] = {}
-        self.changes = 0
-        """Grows whenever what `find` answers may have changed."""
-
-    def __len__(self) -> int:
-        return len(self._by_name)
-
-    def find(self, key_sha256: str) -> Org | None:
-        """The organisation whose current key has this hash."""
-        return self._by_hash.get(key_sha256)
-
-    def all(self) -> list[Org]:
-        """Every record, for the copy on disk."""
-        return list(self._by_name.values())
-
-    def merge(self, orgs: Iterable[Org]) -> int:
-        """Take what is newer than what is known; the number of records that changed."""
-        changed = 0
-        for org in orgs:
-            known = self._by_name.get(org.org)
-            if known is not None:
-                if org.version <= known.version:
-                    continue
-                self._by_hash.pop(known.key_sha256, None)
-            self._by_name[org.org] = org
-            self._by_hash[org.key_sha256] = org
-            changed += 1
-        self.changes += changed
-        return changed
-
-
-class Snapshot:
-    """The last registry seen, as a JSON file of records (hashes, never keys)."""
-
-    def __init__(self, state_dir: str) -> None:
-        self._path = Path(state_dir) / _SNAPSHOT_NAME if state_dir else None
-        if self._path is not None:
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise SettingsFault(f"LECTR_STATE_DIR={state_dir!r}: cannot be used: {error.strerror}") from None
-
-    def load(self) -> list[Org]:
-        """The records kept, empty if there are none. Raises SettingsFault for a file that is not ours."""
-        if self._path is None or not self._path.exists():
-            return []
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=list[Org])
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise SettingsFault(
-                f"LECTR_STATE_DIR={str(self._path.parent)!r}: {self._path.name} there is unreadable "
-                f"({type(error).__name__}); delete it to start without"
-            ) from None
-
-    def save(self, orgs: list[Org]) -> None:
-        """Replace the file as a whole, so that a crash leaves the old one or the new one."""
-        if self._path is None:
-            return
-        # A name of its own: other workers keep the same file.
-        partial = self._path.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as file:
-            file.write(msgspec.json.encode(orgs))
-            file.flush()
-            # Without it a power cut may leave the new name on an empty file.
-            os.fsync(file.fileno())
-        os.replace(partial, self._path)  # noqa: PTH105 - the atomic rename is the point
+_RECORDS_PER_READ: Final = 200
+"""Decoded in one go: the longest that a large registry holds up requests."""
+_MOST_CHANGED: Final = 5_000
+"""More changed records than these are not asked for one by one."""
 
 
 _START_IT: Final = "start Redis there, or point LECTR_REDIS_URL at the right one; retrying"
@@ -115,7 +52,8 @@ class Registry:
         self.redis_failing = False
         self._poll_s = poll_s
         self._snapshot = snapshot
-        self._version: bytes | str = b""
+        self._seen: tuple[str, int] | None = None
+        """Generation and version of what was read last."""
         self._shown_url = str(redis_url)
         self._redis = open_redis(redis_url, connect_timeout_s=_SOCKET_TIMEOUT_S, reply_timeout_s=_SOCKET_TIMEOUT_S)
         self._following: asyncio.Task[None] | None = None
@@ -131,9 +69,10 @@ class Registry:
             counters.registry_bad_records.inc()
             self._log.error("registry_copy_unreadable", reason=str(fault))
         if kept:
-            await self._merge(kept)
+            self.directory.merge(kept)
+            counters.registry_orgs.set(len(self.directory))
             self.loaded.set()
-            self._log.info("registry_from_disk", orgs=len(kept))
+            self._log.info("registry_from_disk", orgs=len(kept), unreadable=self._snapshot.unreadable)
         self._following = asyncio.create_task(self._follow(), name="registry")
 
     async def close(self) -> None:
@@ -149,7 +88,6 @@ class Registry:
             try:
                 # Subscribed before the first read: a change in between is then seen twice, not never.
                 async with await subscribe_near(self._redis, VERSION_KEY, CHANGES_CHANNEL) as changes:
-                    self._version = b""
                     while True:
                         await self._poll()
                         await self._listen(changes)
@@ -168,16 +106,35 @@ class Registry:
                 await asyncio.sleep(_RECONNECT_S)
 
     async def _poll(self) -> None:
-        version = await self._redis.get(VERSION_KEY) or b"0"
-        if version != self._version:
-            records = await self._redis.hgetall(ORGS_KEY)
-            await self._merge(self._decoded(records.values()))
-            self._version = version
+        version, generation = await self._redis.mget(VERSION_KEY, COMPLETE_KEY)
+        found = (_text(generation), int(version or 0))
+        if found != self._seen:
+            await self._read_changed(found)
+            self._seen = found
         counters.registry_refreshes.labels("read").inc()
         if self.redis_failing:
             self._log.info("redis_available")
             self.redis_failing = False
         self.loaded.set()
+
+    async def _read_changed(self, found: tuple[str, int]) -> None:
+        """Read what is newer than what was read last, or all of it where that does not say enough."""
+        names: Sequence[bytes | str] = ()
+        if self._seen is not None and self._seen[0] == found[0] and self._seen[1] < found[1]:
+            names = await cast("Any", self._redis).execute_command(
+                "ZRANGE", VERSIONS_KEY, f"({self._seen[1]}", "+inf", "BYSCORE", "LIMIT", 0, _MOST_CHANGED + 1
+            )
+        if 0 < len(names) <= _MOST_CHANGED:
+            for some in _batched(names, _RECORDS_PER_READ):
+                records = await self._redis.hmget(ORGS_KEY, list(some))
+                await self._merge(self._decoded(record for record in records if record is not None))
+            return
+        cursor = 0
+        while True:
+            cursor, page = await self._redis.hscan(ORGS_KEY, cursor, count=_RECORDS_PER_READ)
+            await self._merge(self._decoded(cast("dict[bytes, bytes]", page).values()))
+            if not cursor:
+                return
 
     async def _listen(self, changes: Subscription) -> None:
         """Take pushes until it is time to poll."""
@@ -202,9 +159,20 @@ class Registry:
         return orgs
 
     async def _merge(self, orgs: list[Org]) -> None:
-        if self.directory.merge(orgs):
+        taken = self.directory.merge(orgs)
+        if taken:
             counters.registry_orgs.set(len(self.directory))
             try:
-                await asyncio.to_thread(self._snapshot.save, self.directory.all())
+                await asyncio.to_thread(self._snapshot.append, taken)
+                if self._snapshot.outdated:
+                    await asyncio.to_thread(self._snapshot.rewrite, self.directory.all())
             except OSError as error:
                 self._log.error("registry_copy_not_written", reason=error.strerror, fix="LECTR_STATE_DIR")
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
+
+
+def _batched(names: Sequence[bytes | str], size: int) -> Iterator[Sequence[bytes | str]]:
+    return (names[start : start + size] for start in range(0, len(names), size))

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from shared.registry import Azure
+from shared.organisation import Azure
 
 Surface = Literal["v1", "messages", "openai_v1", "deployments", "azure", "gemini", "gemini_compat"]
 
@@ -176,7 +176,8 @@ def _azure_url(route: Route, query: str, azure: Azure, model: str) -> str:
             path = f"/openai/v1{route.rest}"
         # Dots alone would lead up the path.
         case "v1" | "gemini_compat" if route.rest in _DEPLOYMENT_ENDPOINTS and model.strip("."):
-            path = f"/openai/deployments/{quote(model, safe='', errors='replace')}{route.rest}"
+            deployment = azure.deployments.get(model, model)
+            path = f"/openai/deployments/{quote(deployment, safe='', errors='replace')}{route.rest}"
         case _:
             path = f"/openai{route.rest}"
     return endpoint + path + versioned

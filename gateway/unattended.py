@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from shared import counters
 from shared.clock import monotonic_ns
+from shared.organisation import ALL_FEATURES
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
-    from shared.registry import Org
+    from shared.organisation import Org
 
-ALL_FEATURES: Final = "*"
 MARK_DRAINED: Final = "drained"
 MARK_CUT: Final = "drain_cut"
 """It took too long, or the process had to end: the usage is what had come."""

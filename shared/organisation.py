@@ -112,3 +112,27 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_read_usd: Money | None = None
     """None: as input. The same for cache_write_usd."""
     cache_write_usd: Money | None = None
+
+
+class Org(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One organisation."""
+
+    org: str
+    version: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    """Unix ms of the change, raised past every other record's: it grows even if Redis lost its memory."""
+    enabled: bool = True
+    keys: Annotated[tuple[Key, ...], msgspec.Meta(max_length=MOST_KEYS)] = ()
+    azure: tuple[Azure, ...] = ()
+    """The first is for models that none of them names."""
+    base_urls: dict[str, str] = {}
+    """By provider, instead of the installation's own."""
+    credentials: dict[str, str] = {}
+    """By provider: where a gateway finds the key with which a rule sends requests: `env:NAME` or `file:/path`."""
+    rules: Annotated[tuple[Rule, ...], msgspec.Meta(max_length=MOST_RULES)] = ()
+    limits: Limits = Limits()
+    budgets: Annotated[tuple[Budget, ...], msgspec.Meta(max_length=MOST_BUDGETS)] = ()
+    prices: tuple[Price, ...] = ()
+    drain_features: tuple[str, ...] = ()
+    """Features whose answers are read to their end when their client leaves, so that usage is exact; `*` is all."""
+    usage_features: tuple[str, ...] = ()
+    """Features whose streams are asked for their usage when their client did not ask; `*` is all."""

@@ -9,15 +9,24 @@ import hashlib
 import hmac
 import re
 import secrets
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
+
+from shared.organisation import Azure, Key, Org, Sha256
 
 KEY_PREFIX: Final = "lc_key_"
 ORGS_KEY: Final = "lectr:registry:orgs"
 """Hash: organisation name -> Org as JSON."""
 VERSION_KEY: Final = f"{{{ORGS_KEY}}}:version"
 """Highest version written so far; polled to notice a missed push. Its hash tag puts it into the slot of ORGS_KEY."""
+VERSIONS_KEY: Final = f"{{{ORGS_KEY}}}:versions"
+"""Sorted set: organisation name -> version of its record, to read only what changed."""
+COMPLETE_KEY: Final = f"{{{ORGS_KEY}}}:complete"
+"""Random text, there as long as Redis holds every record that the log in ClickHouse has; a Redis that lost its memory
+lost this, and gets another one when it was refilled."""
+LOG_KEY: Final = f"{{{ORGS_KEY}}}:log"
+"""Stream: changes on their way to the log in ClickHouse."""
 CHANGES_CHANNEL: Final = "lectr:registry:changes"
 """Pub/sub: a changed Org as JSON, pushed at once."""
 _ORG_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -27,29 +36,21 @@ class RegistryFault(ValueError):
     """A registry value that cannot be used; the text names the field and the fix."""
 
 
-class Azure(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an organisation's Azure OpenAI resource lives."""
-
-    endpoint: str
-    """Scheme and host, `https://NAME.openai.azure.com`, without a trailing slash."""
-    api_version: str = ""
-    """`2024-10-21` uses the deployments surface; empty uses the v1 surface, which needs none."""
-
-
-class Org(msgspec.Struct, frozen=True, kw_only=True):
-    """One organisation. `key_sha256` is the hex digest of its key; the key itself is nowhere."""
+class _OrgBefore(msgspec.Struct, frozen=True, kw_only=True):
+    """A record from when an organisation had one key and one Azure resource."""
 
     org: str
-    key_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-    version: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-    """Unix ms of the change, raised past the previous one: it grows even if Redis lost its memory."""
+    key_sha256: Sha256
+    version: int
     enabled: bool = True
     azure: Azure | None = None
     drain_features: tuple[str, ...] = ()
-    """Features whose answers are read to their end when their client leaves, so that usage is exact; `*` is all."""
 
 
 _org_decoder = msgspec.json.Decoder(Org)
+_before_decoder = msgspec.json.Decoder(_OrgBefore)
+DEFAULT_KEY: Final = "default"
+"""Name of the key that an organisation is created with."""
 
 
 def encode_org(org: Org) -> bytes:
@@ -60,14 +61,32 @@ def encode_org(org: Org) -> bytes:
 def decode_org(data: bytes | str) -> Org:
     """Read an Org; raises RegistryFault if it is none."""
     try:
+        if (b'"key_sha256"' in data) if isinstance(data, bytes) else ('"key_sha256"' in data):
+            return _from_before(_before_decoder.decode(data))
         return _org_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RegistryFault(f"registry record unreadable: {error}") from None
 
 
+def _from_before(record: _OrgBefore) -> Org:
+    return Org(
+        org=record.org,
+        version=record.version,
+        enabled=record.enabled,
+        keys=(Key(name=DEFAULT_KEY, sha256=record.key_sha256),),
+        azure=(record.azure,) if record.azure else (),
+        drain_features=record.drain_features,
+    )
+
+
 def new_key() -> str:
     """A fresh organisation key: 256 random bits behind the prefix."""
     return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def shown_of(key: str) -> str:
+    """The first characters of a key, by which people recognise it: 36 of its 256 random bits."""
+    return key[: len(KEY_PREFIX) + 6]
 
 
 def hash_key(key: str) -> str:

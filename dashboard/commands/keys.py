@@ -1,0 +1,89 @@
+"""`key`: the keys of an organisation."""
+
+import json
+from datetime import UTC, datetime
+
+import click
+
+from dashboard import edits
+from dashboard.commands.door import as_json, confirm, org_name, record, show, show_key, table, with_registry, yes
+from dashboard.registry import Registry
+from shared.clock import unix_ms
+from shared.registry import new_key
+
+_key_name = click.argument("key_name", metavar="KEY")
+
+
+@click.group()
+def key() -> None:
+    """Keys of an organisation: one each for an application can be limited, disabled and replaced alone."""
+
+
+@key.command("add")
+@org_name
+@_key_name
+@as_json
+@with_registry
+def add(registry: Registry, *, name: str, key_name: str, as_json: bool) -> None:
+    """Make a key and show it, once."""
+    secret = new_key()
+    added = edits.new_key_record(key_name, secret, unix_ms())
+    show_key(registry.edit(name, edits.add_key(added), f"add key {key_name}"), key_name, secret, as_json=as_json)
+
+
+@key.command("list")
+@org_name
+@as_json
+@with_registry
+def list_keys(registry: Registry, *, name: str, as_json: bool) -> None:
+    """List the keys of an organisation."""
+    org = registry.org(name)
+    if as_json:
+        click.echo(json.dumps(record(org)["keys"] if org.keys else []))
+        return
+    table(
+        ("key", "begins with", "state", "created"),
+        [
+            (one.name, one.shown or "?", "enabled" if one.enabled else "disabled", _day(one.created_ms))
+            for one in org.keys
+        ],
+    )
+
+
+@key.command("disable")
+@org_name
+@_key_name
+@as_json
+@with_registry
+def disable(registry: Registry, *, name: str, key_name: str, as_json: bool) -> None:
+    """Refuse requests with this key."""
+    changed = registry.edit(name, edits.change_key(key_name, enabled=False), f"disable key {key_name}")
+    show(changed, as_json=as_json, text=f"key {key_name} of {name} is disabled")
+
+
+@key.command("enable")
+@org_name
+@_key_name
+@as_json
+@with_registry
+def enable(registry: Registry, *, name: str, key_name: str, as_json: bool) -> None:
+    """Serve requests with this key again."""
+    changed = registry.edit(name, edits.change_key(key_name, enabled=True), f"enable key {key_name}")
+    show(changed, as_json=as_json, text=f"key {key_name} of {name} is enabled")
+
+
+@key.command("remove")
+@org_name
+@_key_name
+@yes
+@as_json
+@with_registry
+def remove(registry: Registry, *, name: str, key_name: str, yes: bool, as_json: bool) -> None:
+    """Remove a key for good."""
+    confirm(f"Clients with the key {key_name!r} of {name} will be refused for good. Go on?", yes=yes)
+    changed = registry.edit(name, edits.remove_key(key_name), f"remove key {key_name}")
+    show(changed, as_json=as_json, text=f"key {key_name} of {name} is removed")
+
+
+def _day(unix_ms: int) -> str:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if unix_ms else "?"

@@ -1,0 +1,245 @@
+"""What an operator can do to an organisation: from a record to what it becomes. Pure.
+
+Both doors, command line and HTTP, make their changes of these. Raises RegistryFault naming the field and the fix.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+from dashboard import checks
+from dashboard.registry import Edit
+from shared.organisation import ALL_FEATURES, MOST_KEYS, Budget, Key, Limits, Org, Price, Rule
+from shared.registry import DEFAULT_KEY, RegistryFault, hash_key, shown_of
+
+_MOST_FEATURES: Final = 100
+N = TypeVar("N", bound=Key | Rule | Budget)
+
+
+def new_org(name: str, key: str, now_ms: int) -> Org:
+    """An organisation with one key."""
+    return Org(org=name, version=0, keys=(new_key_record(DEFAULT_KEY, key, now_ms),))
+
+
+def new_key_record(name: str, key: str, now_ms: int) -> Key:
+    """What is kept of a key."""
+    return checked(Key(name=name, sha256=hash_key(key), shown=shown_of(key), created_ms=now_ms))
+
+
+def switch(*, enabled: bool) -> Edit:
+    """Serve the organisation, or refuse it."""
+    return lambda org: msgspec.structs.replace(org, enabled=enabled)
+
+
+def add_key(added: Key) -> Edit:
+    """One more key."""
+
+    def edit(org: Org) -> Org:
+        if any(key.name == added.name for key in org.keys):
+            raise RegistryFault(f"key {added.name!r} exists; replace it with: key rotate {org.org} {added.name}")
+        if len(org.keys) >= MOST_KEYS:
+            raise RegistryFault(f"org {org.org!r} has {MOST_KEYS} keys, which is the most; remove one first")
+        return msgspec.structs.replace(org, keys=(*org.keys, added))
+
+    return edit
+
+
+def rotate_key(rotated: Key) -> Edit:
+    """The same key by name, with its limits, under another secret; what was disabled stays so."""
+
+    def edit(org: Org) -> Org:
+        old = named(org.keys, rotated.name, "key", org)
+        new = msgspec.structs.replace(rotated, enabled=old.enabled, limits=old.limits)
+        return msgspec.structs.replace(org, keys=_replaced(org.keys, new))
+
+    return edit
+
+
+def change_key(name: str, *, enabled: bool | None = None, limits: Limits | None = None) -> Edit:
+    """What is not None becomes so."""
+
+    def edit(org: Org) -> Org:
+        key = named(org.keys, name, "key", org)
+        key = msgspec.structs.replace(
+            key,
+            enabled=key.enabled if enabled is None else enabled,
+            limits=key.limits if limits is None else checked(limits),
+        )
+        return msgspec.structs.replace(org, keys=_replaced(org.keys, key))
+
+    return edit
+
+
+def remove_key(name: str) -> Edit:
+    """The key is gone for good."""
+
+    def edit(org: Org) -> Org:
+        named(org.keys, name, "key", org)
+        return msgspec.structs.replace(org, keys=tuple(key for key in org.keys if key.name != name))
+
+    return edit
+
+
+def set_limits(limits: Limits) -> Edit:
+    """Those of all keys that have none of their own."""
+    checked(limits)
+    return lambda org: msgspec.structs.replace(org, limits=limits)
+
+
+def put_rule(rule: Rule) -> Edit:
+    """Add a rule, or replace the one of this name in its place."""
+    checked(rule)
+
+    def edit(org: Org) -> Org:
+        return checked(msgspec.structs.replace(org, rules=_put(org.rules, rule)))
+
+    return edit
+
+
+def switch_rule(name: str, *, enabled: bool) -> Edit:
+    """Apply the rule, or pass it over."""
+
+    def edit(org: Org) -> Org:
+        rule = msgspec.structs.replace(named(org.rules, name, "rule", org), enabled=enabled)
+        return msgspec.structs.replace(org, rules=_replaced(org.rules, rule))
+
+    return edit
+
+
+def remove_rule(name: str) -> Edit:
+    """The rule is gone."""
+
+    def edit(org: Org) -> Org:
+        named(org.rules, name, "rule", org)
+        return msgspec.structs.replace(org, rules=tuple(rule for rule in org.rules if rule.name != name))
+
+    return edit
+
+
+def put_budget(budget: Budget) -> Edit:
+    """Add a budget, or replace the one of this name."""
+    checked(budget)
+    if budget.limit_usd <= 0 or not budget.limit_usd.is_finite():
+        raise RegistryFault(f"budget {budget.name!r}: limit_usd {budget.limit_usd} is no amount above 0, like 250.00")
+    return lambda org: checked(msgspec.structs.replace(org, budgets=_put(org.budgets, budget)))
+
+
+def remove_budget(name: str) -> Edit:
+    """The budget is gone."""
+
+    def edit(org: Org) -> Org:
+        named(org.budgets, name, "budget", org)
+        return msgspec.structs.replace(org, budgets=tuple(one for one in org.budgets if one.name != name))
+
+    return edit
+
+
+def set_prices(prices: Sequence[Price]) -> Edit:
+    """All negotiated prices at once."""
+    for price in prices:
+        checked(price)
+        for field in ("input_usd", "output_usd", "cache_read_usd", "cache_write_usd"):
+            amount = getattr(price, field)
+            if amount is not None and not (amount.is_finite() and amount >= 0):
+                raise RegistryFault(f"price of {price.model!r}: {field} {amount} is no amount of 0 or more")
+    return lambda org: msgspec.structs.replace(org, prices=tuple(prices))
+
+
+def set_azure(endpoint: str, api_version: str, name: str, deployments: dict[str, str]) -> Edit:
+    """Add an Azure resource, or replace the one of this name in its place."""
+    resource = checked(checks.azure(endpoint, api_version, name, deployments))
+
+    def edit(org: Org) -> Org:
+        if any(one.name == name for one in org.azure):
+            return msgspec.structs.replace(org, azure=tuple(resource if one.name == name else one for one in org.azure))
+        return msgspec.structs.replace(org, azure=(*org.azure, resource))
+
+    return edit
+
+
+def remove_azure(name: str) -> Edit:
+    """The Azure resource is gone."""
+
+    def edit(org: Org) -> Org:
+        if all(one.name != name for one in org.azure):
+            raise RegistryFault(f"org {org.org!r} has no azure resource {name!r}; it has: {_names(org.azure)}")
+        return msgspec.structs.replace(org, azure=tuple(one for one in org.azure if one.name != name))
+
+    return edit
+
+
+def set_base_url(provider: str, url: str | None) -> Edit:
+    """Where this organisation's requests to a provider go; None: to the installation's own."""
+    checks.check_provider(provider)
+    checked_url = None if url is None else checks.check_base_url(provider, url)
+    return lambda org: msgspec.structs.replace(org, base_urls=_with(org.base_urls, provider, checked_url))
+
+
+def set_credential(provider: str, reference: str | None) -> Edit:
+    """Where gateways find this organisation's key of a provider; None: nowhere."""
+    checks.check_provider(provider)
+    checked_reference = None if reference is None else checks.check_reference(reference)
+    return lambda org: msgspec.structs.replace(org, credentials=_with(org.credentials, provider, checked_reference))
+
+
+def set_drain(feature: str, *, drain: bool) -> Edit:
+    """Whether answers for a feature (`*`: all) are read to their end when the client leaves."""
+    checks.check_feature(feature)
+    return lambda org: msgspec.structs.replace(
+        org, drain_features=_switched(org.drain_features, feature, drain, "drain")
+    )
+
+
+def set_usage(feature: str, *, ask: bool) -> Edit:
+    """Whether streams of a feature (`*`: all) are asked for their usage."""
+    checks.check_feature(feature)
+    return lambda org: msgspec.structs.replace(
+        org, usage_features=_switched(org.usage_features, feature, ask, "have their usage asked for")
+    )
+
+
+def checked(record: "R") -> "R":
+    """A record whose values are within the bounds of their types. Raises RegistryFault."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(record), type(record))
+    except msgspec.ValidationError as error:
+        raise RegistryFault(str(error)) from None
+
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+def named(records: Iterable[N], name: str, kind: str, org: Org) -> N:
+    """The one of this name. Raises RegistryFault."""
+    records = tuple(records)
+    for record in records:
+        if record.name == name:
+            return record
+    raise RegistryFault(f"org {org.org!r} has no {kind} {name!r}; it has: {_names(records)}")
+
+
+def _names(records: Sequence[msgspec.Struct]) -> str:
+    return ", ".join(getattr(record, "name", "") for record in records) or "none"
+
+
+def _replaced(records: Sequence[N], new: N) -> tuple[N, ...]:
+    return tuple(new if record.name == new.name else record for record in records)
+
+
+def _put(records: Sequence[N], new: N) -> tuple[N, ...]:
+    if any(record.name == new.name for record in records):
+        return _replaced(records, new)
+    return (*records, new)
+
+
+def _with(values: dict[str, str], key: str, value: str | None) -> dict[str, str]:
+    others = {name: known for name, known in values.items() if name != key}
+    return others if value is None else {**others, key: value}
+
+
+def _switched(features: Sequence[str], feature: str, on: bool, what: str) -> tuple[str, ...]:
+    others = tuple(one for one in features if one != feature)
+    if on and len(others) >= _MOST_FEATURES:
+        raise RegistryFault(f"feature: {_MOST_FEATURES} features {what} already; use {ALL_FEATURES} for all")
+    return (*others, feature) if on else others
