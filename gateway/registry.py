@@ -68,11 +68,18 @@ class Registry:
             # Redis has it all; without Redis either, the gateway says that it is not ready.
             counters.registry_bad_records.inc()
             self._log.error("registry_copy_unreadable", reason=str(fault))
+        if self._snapshot.unreadable:
+            counters.registry_bad_records.inc(self._snapshot.unreadable)
+            self._log.error(
+                "registry_copy_unreadable",
+                lines=self._snapshot.unreadable,
+                fix=f"Redis has these records; if it says so at each start, delete {self._snapshot.path}",
+            )
         if kept:
             self.directory.merge(kept)
             counters.registry_orgs.set(len(self.directory))
             self.loaded.set()
-            self._log.info("registry_from_disk", orgs=len(kept), unreadable=self._snapshot.unreadable)
+            self._log.info("registry_from_disk", orgs=len(kept))
         self._following = asyncio.create_task(self._follow(), name="registry")
 
     async def close(self) -> None:

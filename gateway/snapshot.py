@@ -40,6 +40,11 @@ class Snapshot:
             except OSError as error:
                 raise SettingsFault(f"LECTR_STATE_DIR={state_dir!r}: cannot be used: {error.strerror}") from None
 
+    @property
+    def path(self) -> Path | None:
+        """The file, None where none is kept."""
+        return self._folder and self._folder / _NAME
+
     def load(self) -> list[Org]:
         """The records kept, empty if there are none. Raises SettingsFault for a file that cannot be read."""
         if self._folder is None:

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -41,7 +41,7 @@ class _OrgBefore(msgspec.Struct, frozen=True, kw_only=True):
 
     org: str
     key_sha256: Sha256
-    version: int
+    version: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
     enabled: bool = True
     azure: Azure | None = None
     drain_features: tuple[str, ...] = ()

@@ -10,10 +10,8 @@ from typing import Any
 
 from redis import Redis
 
-from shared.registry import (
-    Org,
-    hash_key,
-)
+from shared.organisation import Key, Org
+from shared.registry import hash_key
 from tests.canaries import provider_key
 from tests.lectr import chat
 from tests.mock_process import MockProcess
@@ -108,4 +106,4 @@ def sites(directory: Path, mock: MockProcess) -> Iterator[Site]:
 
 
 def org_of(name: str, key: str, version: int, **more: Any) -> Org:
-    return Org(org=name, key_sha256=hash_key(key), version=version, **more)
+    return Org(org=name, keys=(Key(name="default", sha256=hash_key(key)),), version=version, **more)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from dashboard.registry import Registry
-from shared.environment import SecretUrl
-from shared.registry import CHANGES_CHANNEL, ORGS_KEY, VERSION_KEY, Azure, RegistryFault, decode_org, hash_key
+from shared.organisation import Azure
+from shared.registry import CHANGES_CHANNEL, LOG_KEY, ORGS_KEY, VERSION_KEY, RegistryFault, decode_org, hash_key
 from tests.parts import free_port, run_command, running, start_redis
+from tests.registry_operator import Operator
 
 PASSWORD = "hunter2-velvet"
 KEY = re.compile(r"lc_key_[A-Za-z0-9_-]{43,}")
@@ -64,13 +64,16 @@ def refusal(url: str, *arguments: str) -> str:
     return lines[0]
 
 
-def stored(url: str) -> str:
-    """Everything that Redis holds, keys and values, as one text."""
+def stored(url: str, *, current: bool = False) -> str:
+    """Everything that Redis holds, keys and values, as one text; `current`: without what is on its way to the log."""
     with Redis.from_url(url, decode_responses=True) as client:
-        found = [
-            f"{key}={client.hgetall(key) if client.type(key) == 'hash' else client.get(key)}"
-            for key in client.scan_iter()
-        ]
+        read = {
+            "hash": client.hgetall,
+            "string": client.get,
+            "stream": client.xrange,
+            "zset": lambda key: client.zrange(key, 0, -1),
+        }
+        found = [f"{key}={read[client.type(key)](key)}" for key in client.scan_iter() if not current or key != LOG_KEY]
     assert found, "nothing is stored"
     return "\n".join(found)
 
@@ -98,8 +101,9 @@ def test_commands_as_text(url: str) -> None:
     text(url, "org", "create", "beta")
     text(url, "org", "disable", "beta")
     assert [line.split() for line in text(url, "org", "list").splitlines()] == [
-        ["acme", "enabled", "azure", ENDPOINT],
-        ["beta", "disabled", "azure", "-"],
+        ["org", "state", "keys", "rules", "azure"],
+        ["acme", "enabled", "1", "0", ENDPOINT],
+        ["beta", "disabled", "1", "0", "-"],
     ]
 
 
@@ -107,34 +111,33 @@ def test_commands_as_json(url: str) -> None:
     """Each command with --json prints one JSON value with the same facts."""
     assert value(url, "org", "list") == []
     created = value(url, "org", "create", "acme")
-    assert set(created) == {"org", "key"}
-    assert created["org"] == "acme"
+    assert (created["org"], created["name"]) == ("acme", "default")
     assert KEY.fullmatch(created["key"])
     rotated = value(url, "org", "rotate-key", "acme")
-    assert set(rotated) == {"org", "key"}
+    assert set(rotated) == {"org", "name", "key"}
     disabled = value(url, "org", "disable", "acme")
-    nothing: dict[str, Any] = {"azure": None, "drain_features": []}
-    assert disabled == {"org": "acme", "enabled": False, **nothing, "version": disabled["version"]}
+    assert (disabled["org"], disabled["enabled"]) == ("acme", False)
+    [key] = disabled["keys"]
+    assert (key["name"], key["shown"]) == ("default", rotated["key"][:13])
     enabled = value(url, "org", "enable", "acme")
     assert enabled["enabled"] is True
     assert enabled["version"] > disabled["version"]
     azure = value(url, "azure", "set", "acme", "--endpoint", ENDPOINT + "/", "--api-version", "2024-10-21")
-    assert azure["azure"] == {"endpoint": ENDPOINT, "api_version": "2024-10-21"}
+    assert azure["azure"] == [{"endpoint": ENDPOINT, "api_version": "2024-10-21"}]
     drained = value(url, "org", "on-disconnect", "acme", "drain", "--feature", "checkout")
     assert drained["drain_features"] == ["checkout"]
     assert value(url, "org", "list") == [drained]
-    assert value(url, "org", "on-disconnect", "acme", "cancel", "--feature", "checkout")["drain_features"] == []
+    assert value(url, "org", "on-disconnect", "acme", "cancel", "--feature", "checkout").get("drain_features", []) == []
 
 
 def test_a_key_is_shown_once_and_stored_nowhere(url: str) -> None:
     """Redis holds the hash of the current key alone, and no later command prints a key or a hash."""
     first = value(url, "org", "create", "acme")["key"]
-    assert record(url, "acme").key_sha256 == hash_key(first)
+    assert record(url, "acme").keys[0].sha256 == hash_key(first)
     second = value(url, "org", "rotate-key", "acme")["key"]
-    assert record(url, "acme").key_sha256 == hash_key(second)
-    held = stored(url)
-    assert not KEY.search(held)
-    assert hash_key(first) not in held
+    assert record(url, "acme").keys[0].sha256 == hash_key(second)
+    assert not KEY.search(stored(url))
+    assert hash_key(first) not in stored(url, current=True)
     for command in (("org", "list"), ("org", "disable", "acme"), ("azure", "set", "acme", "--endpoint", ENDPOINT)):
         for printed in (text(url, *command), text(url, *command, "--json")):
             assert not KEY.search(printed)
@@ -149,12 +152,12 @@ def test_changes_keep_what_they_do_not_name(url: str) -> None:
     key = value(url, "org", "rotate-key", "acme")["key"]
     org = record(url, "acme")
     assert not org.enabled
-    assert org.azure == Azure(endpoint=ENDPOINT, api_version="2024-10-21")
+    assert org.azure == (Azure(endpoint=ENDPOINT, api_version="2024-10-21"),)
     value(url, "azure", "set", "acme", "--endpoint", "https://other.openai.azure.com")
     value(url, "org", "enable", "acme")
     org = record(url, "acme")
-    assert (org.enabled, org.key_sha256) == (True, hash_key(key))
-    assert org.azure == Azure(endpoint="https://other.openai.azure.com"), "an api-version is not left over"
+    assert (org.enabled, org.keys[0].sha256) == (True, hash_key(key))
+    assert org.azure == (Azure(endpoint="https://other.openai.azure.com"),), "an api-version is not left over"
 
 
 def test_each_change_is_pushed(url: str) -> None:
@@ -175,9 +178,9 @@ BAD_NAMES = ("", "Acme", "acme corp", "-acme", ".acme", "_acme", "a" * 64, "acme
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_names_that_are_refused(url: str, name: str) -> None:
     """A name that URLs, SQL or files could misread is refused with the rule and an example, and nothing is stored."""
-    registry = Registry(SecretUrl(url))
+    registry = Operator(url)
     try:
-        for change in (registry.create, registry.rotate_key):
+        for change in (registry.create_org, registry.rotate_key):
             with pytest.raises(RegistryFault, match=r"^org name .*: use 1-63 of a-z 0-9 .*, like 'acme'"):
                 change(name)
         assert registry.orgs() == []
@@ -203,7 +206,7 @@ def test_refusals_name_the_field_and_the_fix(url: str) -> None:
         assert line == "lectr: org 'nobody' does not exist; create it with: org create nobody"
     assert "does not exist" in refusal(url, "azure", "set", "nobody", "--endpoint", ENDPOINT)
     assert stored(url) == before
-    assert record(url, "acme").key_sha256 == hash_key(key)
+    assert record(url, "acme").keys[0].sha256 == hash_key(key)
 
 
 @pytest.mark.parametrize(
@@ -228,13 +231,13 @@ def test_refusals_name_the_field_and_the_fix(url: str) -> None:
 )
 def test_endpoints_that_are_refused(url: str, endpoint: str) -> None:
     """What is no scheme and host, or would send the key elsewhere or in the clear, is refused; secrets not repeated."""
-    registry = Registry(SecretUrl(url))
+    registry = Operator(url)
     try:
-        registry.create("acme")
+        registry.create_org("acme")
         with pytest.raises(RegistryFault, match=r"^azure endpoint: [^\r\n]*$") as refused:
             registry.set_azure("acme", endpoint, "")
         assert PASSWORD not in str(refused.value)
-        assert [org.azure for org in registry.orgs()] == [None]
+        assert [org.azure for org in registry.orgs()] == [()]
     finally:
         registry.close()
 
@@ -255,10 +258,10 @@ def test_endpoints_that_are_refused(url: str, endpoint: str) -> None:
 )
 def test_endpoints_that_are_taken(url: str, endpoint: str, kept: str) -> None:
     """Azure's own hosts, a proxy with a path, and plain http on this machine alone; no trailing slash is kept."""
-    registry = Registry(SecretUrl(url))
+    registry = Operator(url)
     try:
-        registry.create("acme")
-        assert registry.set_azure("acme", endpoint, "").azure == Azure(endpoint=kept)
+        registry.create_org("acme")
+        assert registry.set_azure("acme", endpoint, "").azure == (Azure(endpoint=kept),)
     finally:
         registry.close()
 
@@ -327,12 +330,12 @@ def test_a_broken_record_is_named(url: str) -> None:
         ((), ("org", "azure", "LECTR_REDIS_URL")),
         (("org",), ("create", "rotate-key", "disable", "enable", "list")),
         (("azure",), ("set",)),
-        (("org", "create"), ("NAME", "--json", "once")),
-        (("org", "rotate-key"), ("NAME", "--json", "once")),
-        (("org", "disable"), ("NAME", "Refuse")),
-        (("org", "enable"), ("NAME", "Serve")),
+        (("org", "create"), ("ORG", "--json", "once")),
+        (("org", "rotate-key"), ("ORG", "--json", "once")),
+        (("org", "disable"), ("ORG", "Refuse")),
+        (("org", "enable"), ("ORG", "Serve")),
         (("org", "list"), ("--json",)),
-        (("azure", "set"), ("NAME", "--endpoint", "--api-version", "https://NAME.openai.azure.com")),
+        (("azure", "set"), ("ORG", "--endpoint", "--api-version", "https://NAME.openai.azure.com")),
     ],
 )
 def test_help(command: tuple[str, ...], words: tuple[str, ...]) -> None:

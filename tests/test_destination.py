@@ -7,11 +7,11 @@ from gateway.client_head import ClientHead
 from gateway.destination import Destination, Router, Way
 from gateway.faults import AzureConfigMissing, UnknownPath
 from gateway.providers import DEFAULT_BASES, Catalogue
-from shared.registry import Azure, Org
+from shared.organisation import Azure, Org
 
 ROUTER = Router(Catalogue.load(), DEFAULT_BASES)
-ACME = Org(org="acme", key_sha256="0" * 64, version=1)
-WITH_AZURE = Org(org="acme", key_sha256="0" * 64, version=2, azure=Azure(endpoint="https://acme.openai.azure.com"))
+ACME = Org(org="acme", version=1)
+WITH_AZURE = Org(org="acme", version=2, azure=(Azure(endpoint="https://acme.openai.azure.com"),))
 RAW = (
     (b"host", b"gateway"),
     (b"X-Lectr-Key", b"lc_key_a"),
@@ -61,9 +61,39 @@ def test_a_decision_is_remembered_by_all_that_it_depends_on() -> None:
     assert ask(head_of((b"X-Lectr-Provider", b"groq"))).provider == "groq"
     azure = head_of((b"X-Lectr-Provider", b"azure"))
     assert way_of(ask(azure, org=WITH_AZURE)).origin.host == "acme.openai.azure.com"
-    moved = Org(org="acme", key_sha256="0" * 64, version=3, azure=Azure(endpoint="https://new.openai.azure.com"))
+    moved = Org(org="acme", version=3, azure=(Azure(endpoint="https://new.openai.azure.com"),))
     assert way_of(ask(azure, org=moved)).origin.host == "new.openai.azure.com"
     assert ask(head) == first
+
+
+def test_azure_resources_by_model() -> None:
+    """A model goes to the resource that has a deployment of it, under the deployment's name; any other to the first."""
+    org = Org(
+        org="acme",
+        version=4,
+        azure=(
+            Azure(endpoint="https://one.openai.azure.com", api_version="2024-10-21", name="one"),
+            Azure(
+                endpoint="https://two.openai.azure.com",
+                api_version="2024-10-21",
+                name="two",
+                deployments={"gpt-4o": "team chat"},
+            ),
+        ),
+    )
+    azure = head_of((b"X-Lectr-Provider", b"azure"))
+    there = way_of(ask(azure, org=org))
+    assert there.origin.host == "two.openai.azure.com"
+    assert there.target == b"/openai/deployments/team%20chat/chat/completions?api-version=2024-10-21"
+    assert way_of(ask(azure, model="gpt-5", org=org)).origin.host == "one.openai.azure.com"
+
+
+def test_an_organisations_own_base_url() -> None:
+    """Requests to that provider go there, those to others do not."""
+    org = Org(org="acme", version=5, base_urls={"openai": "https://llm.example.com/team/v1"})
+    way = way_of(ask(head_of(), org=org))
+    assert (way.origin.host, way.target) == ("llm.example.com", b"/team/v1/chat/completions")
+    assert way_of(ask(head_of(), model="claude-sonnet-4-5", org=org)).origin.host == "api.anthropic.com"
 
 
 def test_little_is_remembered() -> None:

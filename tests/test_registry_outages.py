@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.registry import Snapshot
+from gateway.snapshot import Snapshot
 from shared.environment import SettingsFault
 from shared.registry import (
     CHANGES_CHANNEL,
@@ -170,33 +170,34 @@ def test_the_copy_holds_hashes_and_follows_changes(site: Site) -> None:
     """The copy on disk has every organisation's latest record and no key."""
     key = site.create("copied")
     gateway = site.start(LECTR_REGISTRY_POLL_S=NEVER_S).wait()
-    path = site.directory / "gateway" / "state" / "registry.json"
+    path = site.directory / "gateway" / "state" / "registry.jsonl"
     rotated = admin(site.redis_url, "org", "rotate-key", "copied")["key"]
     wait_until(lambda: hash_key(rotated) in path.read_text())
-    text = path.read_text()
-    assert hash_key(key) not in text
-    assert KEY_PREFIX not in text
-    assert [org["org"] for org in json.loads(text)] == ["copied"]
-    assert sorted(found.name for found in path.parent.iterdir()) == ["journal", "registry.json"]
+    assert not re.search(KEY_PREFIX + "[A-Za-z0-9_-]{7,}", path.read_text()), "more than people recognise it by"
+    [kept] = Snapshot(str(path.parent)).load()
+    assert (kept.org, [one.sha256 for one in kept.keys]) == ("copied", [hash_key(rotated)])
+    assert hash_key(key) != hash_key(rotated)
+    assert sorted(found.name for found in path.parent.iterdir()) == ["journal", "registry.jsonl"]
     assert ask(gateway, rotated) == 200
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'[{"org": "\xff"}]', b"\xff"])
+@pytest.mark.parametrize("content", [b"{", b"[1]", b'{"org": "\xff"}', b"\xff", b"\x00" * 4096])
 def test_an_unreadable_copy_stops_nothing(site: Site, content: bytes) -> None:
     """A copy that is not ours is named in the log with what to do; Redis has it all, and the gateway serves."""
     state = site.directory / "gateway" / "state"
     state.mkdir(parents=True)
-    (state / "registry.json").write_bytes(content)
+    (state / "registry.jsonl").write_bytes(content)
     gateway = site.start().wait()
     until_status(gateway, site.create("served"), 200, "create")
-    line = gateway.line_with("registry_copy_unreadable")
-    assert re.search(r"LECTR_STATE_DIR=.*registry\.json .* delete it", line)
+    assert re.search(
+        r"Redis has these records.* delete .*registry\.jsonl", gateway.line_with("registry_copy_unreadable")
+    )
     assert "Traceback" not in gateway.output
 
 
 def test_a_copy_that_cannot_be_written_stops_nothing(site: Site) -> None:
     """When the state directory cannot be written to, that is logged, and changes take effect nevertheless."""
-    blocker = site.directory / "gateway" / "state" / "registry.json" / "in the way"
+    blocker = site.directory / "gateway" / "state" / "registry.jsonl" / "in the way"
     blocker.mkdir(parents=True)
     gateway = site.start().wait()
     until_status(gateway, site.create("unkept"), 200, "create")
@@ -214,7 +215,7 @@ def test_the_copy_is_replaced_as_a_whole(tmp_path: Path) -> None:
     """A reader at any moment sees the old copy or the new one, and a failed write leaves the old one."""
     snapshot = Snapshot(str(tmp_path))
     states = [[org_of(f"org-{n}", f"key {n}", n) for n in range(count)] for count in (1, 400)]
-    snapshot.save(states[0])
+    snapshot.rewrite(states[0])
     done = threading.Event()
     seen: list[int] = []
 
@@ -225,21 +226,68 @@ def test_the_copy_is_replaced_as_a_whole(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as readers:
         reading = readers.submit(read)
         for number in range(100):
-            snapshot.save(states[number % 2])
+            snapshot.rewrite(states[number % 2])
         done.set()
         reading.result()
     assert set(seen) <= {1, 400}
-    snapshot.save(states[0])
+    snapshot.rewrite(states[0])
     (tmp_path / f"registry.{os.getpid()}.partial").mkdir()
     with pytest.raises(OSError, match="directory"):
-        snapshot.save(states[1])
+        snapshot.rewrite(states[1])
     assert snapshot.load() == states[0]
+
+
+def test_changes_are_appended_to_the_copy(tmp_path: Path) -> None:
+    """What changed is added to the file, and the highest version of each organisation is read back, in any order."""
+    snapshot = Snapshot(str(tmp_path))
+    snapshot.rewrite([org_of(f"org-{n}", f"key {n}", n) for n in range(3)])
+    snapshot.append([org_of("org-1", "newer", 9), org_of("org-2", "older", 1)])
+    Snapshot(str(tmp_path)).append([org_of("org-3", "key 3", 3)])
+    kept = {(org.org, org.version) for org in Snapshot(str(tmp_path)).load()}
+    assert kept == {("org-0", 0), ("org-1", 9), ("org-2", 2), ("org-3", 3)}
+
+
+def test_a_torn_copy_costs_one_record(tmp_path: Path) -> None:
+    """A power cut leaves half a line: the others are read, and what is added later does not continue it."""
+    snapshot = Snapshot(str(tmp_path))
+    snapshot.append([org_of("whole", "key 1", 1), org_of("torn", "key 2", 2)])
+    path = tmp_path / "registry.jsonl"
+    path.write_bytes(path.read_bytes()[:-40])
+    again = Snapshot(str(tmp_path))
+    assert [org.org for org in again.load()] == ["whole"]
+    assert again.unreadable == 1
+    again.append([org_of("later", "key 3", 3)])
+    assert [org.org for org in Snapshot(str(tmp_path)).load()] == ["whole", "later"]
+
+
+def test_the_copy_does_not_grow_for_ever(tmp_path: Path) -> None:
+    """Changes of the same organisation, over and over: once most of the file is outdated it is made anew."""
+    snapshot = Snapshot(str(tmp_path))
+    changes = 0
+    while not snapshot.outdated:
+        snapshot.append([org_of("busy", f"key {changes + n}", changes + n) for n in range(500)])
+        changes += 500
+        assert changes < 100_000
+    snapshot.rewrite([org_of("busy", "last", changes)])
+    assert not snapshot.outdated
+    assert (tmp_path / "registry.jsonl").stat().st_size < 1_000
+
+
+def test_a_copy_of_before(tmp_path: Path) -> None:
+    """A gateway of an earlier release left an array of records with one key each: it is read, and replaced."""
+    records = [{"org": "old", "key_sha256": hash_key("key"), "version": 7, "azure": {"endpoint": "https://a.example"}}]
+    (tmp_path / "registry.json").write_text(json.dumps(records))
+    [org] = (snapshot := Snapshot(str(tmp_path))).load()
+    assert (org.keys[0].sha256, org.azure[0].endpoint) == (hash_key("key"), "https://a.example")
+    snapshot.rewrite([org])
+    assert not (tmp_path / "registry.json").exists()
+    assert Snapshot(str(tmp_path)).load() == [org]
 
 
 def test_the_copy_without_a_directory(tmp_path: Path) -> None:
     """No state directory: nothing is loaded or saved. A path that cannot be one is a fault of the setting."""
     snapshot = Snapshot("")
-    snapshot.save([org_of("a", "key", 1)])
+    snapshot.rewrite([org_of("a", "key", 1)])
     assert snapshot.load() == []
     assert Snapshot(str(tmp_path / "new" / "deep")).load() == []
     (tmp_path / "file").write_text("")

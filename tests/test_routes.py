@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.providers import DEFAULT_BASES, PROVIDERS
 from gateway.routes import request_target
-from shared.registry import Azure
+from shared.organisation import Azure
 
 OPENAI = "https://api.openai.com/v1"
 ANTHROPIC = "https://api.anthropic.com/v1"
