@@ -21,6 +21,8 @@ from ingestor.probes import Health, serve_probes
 from ingestor.reader import Limits, Reader
 from ingestor.recovery import Recovery
 from ingestor.redis_link import Redis, open_redis, translated
+from ingestor.registry_keeper import RegistryKeeper
+from ingestor.registry_log import RegistryLog
 from ingestor.rollup_watch import RollupWatch
 from ingestor.settings import ClickHouseAddress, Settings, clickhouse_of
 from ingestor.silence import Silence
@@ -112,7 +114,8 @@ async def _work(
         housekeeping = Housekeeping(ledger, clickhouse, health, silence, unreported)
         exploring = group.create_task(beyond.run(serve))
         watch = RollupWatch(clickhouse, redis, health)
-        others = [group.create_task(other) for other in (housekeeping.run(), members.run(), watch.run())]
+        keeper = RegistryKeeper(RegistryLog(redis, clickhouse), health)
+        others = [group.create_task(other) for other in (housekeeping.run(), members.run(), watch.run(), keeper.run())]
         await stopping.wait()  # a defect in a worker cancels this wait
         exploring.cancel()
         _log.info("stopping", drain_timeout_s=settings.drain_timeout_s)

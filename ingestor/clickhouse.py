@@ -26,7 +26,7 @@ FILLED: Final = "requests_hourly"
 FILLER: Final = "requests_to_hourly"
 """The materialized view that brings the rows of TABLE into the rollup FILLED."""
 BOOTS: Final = "gateway_boots"
-NEEDED: Final = (TABLE, FILLED, BOOTS, "ingestion_progress")
+NEEDED: Final = (TABLE, FILLED, BOOTS, "ingestion_progress", "registry_log")
 """Every table that an ingestor fills."""
 CONNECT_TIMEOUT_S: Final = 10
 ANSWER_TIMEOUT_S: Final = 120
@@ -186,6 +186,12 @@ class ClickHouse:
         """Run a statement without a result. Raises ClickHouseFault, SchemaFault."""
         with _translated(self._address):
             await self._client.command(sql, parameters=parameters)
+
+    async def insert_rows(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Store rows that are no events. Raises ClickHouseFault, SchemaFault."""
+        async with self.turn:
+            with _translated(self._address):
+                await self._client.insert(table, rows, column_names=columns)
 
     async def close(self) -> None:
         """Close the connections."""

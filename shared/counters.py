@@ -108,6 +108,15 @@ worker_restarts = Counter(
 )
 
 # ingestor
+registry_changes_stored = Counter(
+    "lectr_ingestor_registry_changes_stored", "Changes of the registry stored in its log", registry=registry
+)
+registry_changes_unreadable = Counter(
+    "lectr_ingestor_registry_changes_unreadable", "Changes on the stream that no log can hold", registry=registry
+)
+registry_records_restored = Counter(
+    "lectr_ingestor_registry_records_restored", "Records that Redis had lost and got back", registry=registry
+)
 events_stored = Counter("lectr_ingestor_events_stored", "Rows confirmed by ClickHouse", registry=registry)
 events_unpriced = Counter("lectr_ingestor_events_unpriced", "Rows stored with cost NULL", ["reason"], registry=registry)
 batches = Counter("lectr_ingestor_batches", "Batches inserted and committed", registry=registry)

@@ -1,0 +1,141 @@
+"""The log of what operators set: from Redis into ClickHouse, and from there back into a Redis that lost its memory.
+
+In: the stream of changes, and the records that Redis serves. Out: one row for each change. A row that is stored twice
+is one row; an entry leaves the stream only when its row is stored.
+"""
+
+import secrets
+from datetime import UTC, datetime
+from typing import Final, cast
+
+from ingestor.clickhouse import ClickHouse
+from ingestor.redis_link import Redis, load_script, translated
+from shared import counters
+from shared.clock import unix_ms
+from shared.logs import get_log
+from shared.registry import (
+    COMPLETE_KEY,
+    LOG_KEY,
+    ORGS_KEY,
+    VERSION_KEY,
+    VERSIONS_KEY,
+    RegistryFault,
+    decode_org,
+)
+
+TABLE: Final = "registry_log"
+_COLUMNS: Final = ("org", "version", "at", "actor", "action", "record")
+_ENTRIES_PER_INSERT: Final = 100
+_ORGS_PER_PAGE: Final = 500
+_LATEST: Final = f"""
+SELECT org, max(version), argMax(record, version) FROM {TABLE} WHERE org > {{after:String}}
+GROUP BY org ORDER BY org LIMIT {_ORGS_PER_PAGE}
+"""  # noqa: S608 - a constant
+_VERSIONS: Final = f"SELECT org, max(version) FROM {TABLE} WHERE org IN {{orgs:Array(String)}} GROUP BY org"  # noqa: S608
+
+_log = get_log("registry")
+Row = tuple[str, int, datetime, str, str, str]
+
+
+class RegistryLog:
+    """Of the one registry."""
+
+    def __init__(self, redis: Redis, clickhouse: ClickHouse) -> None:
+        self._redis = redis
+        self._clickhouse = clickhouse
+        self._restore = load_script(redis, "restore.lua")
+
+    async def store(self) -> int:
+        """Store what is on the stream; how many changes. Raises RedisFault, ClickHouseFault, SchemaFault."""
+        stored = 0
+        while True:
+            with translated():
+                found = await self._redis.xrange(LOG_KEY, count=_ENTRIES_PER_INSERT)
+            entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", found)
+            if not entries:
+                return stored
+            rows = [row for entry in entries if (row := _row(*entry))]
+            if rows:
+                await self._clickhouse.insert_rows(TABLE, _COLUMNS, rows)
+            with translated():
+                await self._redis.xdel(LOG_KEY, *(entry[0] for entry in entries))
+            counters.registry_changes_stored.inc(len(rows))
+            stored += len(rows)
+
+    async def is_complete(self) -> bool:
+        """Whether Redis still is the one that was compared with the log. Raises RedisFault."""
+        with translated():
+            return bool(await self._redis.exists(COMPLETE_KEY))
+
+    async def is_behind(self) -> bool:
+        """Whether the log has a later change than Redis: it was brought back from an older state."""
+        ((logged,),) = await self._clickhouse.query(f"SELECT max(version) FROM {TABLE}")  # noqa: S608 - a constant
+        with translated():
+            return int(await self._redis.get(VERSION_KEY) or 0) < int(logged)
+
+    async def refill(self) -> int:
+        """Bring back into Redis what the log has and it does not; how many records. Raises as `store`."""
+        restored, after = 0, ""
+        while True:
+            page = await self._clickhouse.query(_LATEST, {"after": after})
+            if not page:
+                break
+            arguments = [argument for org, version, record in page for argument in (org, int(version), record)]
+            with translated():
+                restored += int(await self._restore(keys=(ORGS_KEY, VERSION_KEY, VERSIONS_KEY), args=arguments))
+            after = str(page[-1][0])
+        with translated():
+            # Another value each time: gateways then read everything again.
+            await self._redis.set(COMPLETE_KEY, secrets.token_hex(8))
+        if restored:
+            counters.registry_records_restored.inc(restored)
+            _log.warning(
+                "registry_restored", records=restored, reason="Redis had lost them, the log in ClickHouse had not"
+            )
+        return restored
+
+    async def adopt(self) -> int:
+        """Store records that Redis has and the log lacks, as after an upgrade; how many. Raises as `store`."""
+        adopted, cursor = 0, 0
+        while True:
+            with translated():
+                cursor, page = await self._redis.hscan(ORGS_KEY, cursor, count=_ORGS_PER_PAGE)
+            adopted += await self._adopt(cast("dict[bytes, bytes]", page))
+            if not cursor:
+                return adopted
+
+    async def _adopt(self, records: dict[bytes, bytes]) -> int:
+        found = {}
+        for name, record in records.items():
+            try:
+                found[name.decode()] = (decode_org(record).version, record.decode())
+            except (RegistryFault, UnicodeDecodeError):
+                _log.error("registry_record_unreadable", org=name.decode(errors="replace"))
+        if not found:
+            return 0
+        logged = {
+            str(org): int(version) for org, version in await self._clickhouse.query(_VERSIONS, {"orgs": list(found)})
+        }
+        at = datetime.fromtimestamp(unix_ms() / 1_000, UTC)
+        rows: list[Row] = [
+            (org, version, at, "ingestor", "found in Redis", record)
+            for org, (version, record) in found.items()
+            if version > logged.get(org, -1)
+        ]
+        if rows:
+            await self._clickhouse.insert_rows(TABLE, _COLUMNS, rows)
+        return len(rows)
+
+
+def _row(entry_id: bytes, fields: dict[bytes, bytes]) -> Row | None:
+    try:
+        texts = [fields[name].decode() for name in (b"org", b"actor", b"action", b"record")]
+        at_ms, version = int(fields[b"at_ms"]), int(fields[b"version"])
+        at = datetime.fromtimestamp(at_ms / 1_000, UTC)
+    except (KeyError, ValueError, OverflowError, OSError) as error:
+        # Its record is served and adopted; only who made it what it is is lost.
+        counters.registry_changes_unreadable.inc()
+        _log.error("registry_change_unreadable", entry=entry_id.decode(errors="replace"), error=type(error).__name__)
+        return None
+    org, actor, action, record = texts
+    return (org, version, at, actor, action, record)
