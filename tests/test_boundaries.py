@@ -36,6 +36,7 @@ PURE_ROOMS = (
     "gateway/multipart.py",
     "gateway/exchange.py",
     "gateway/auth.py",
+    "gateway/limits.py",
     "gateway/transport/head.py",
     "gateway/transport/framing.py",
     "gateway/usage/*.py",
