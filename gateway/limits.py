@@ -151,8 +151,8 @@ class _Allowance:
         return 0
 
     def is_idle(self, now_ns: int) -> bool:
-        """Whether it is as if it had never been."""
-        return not self.streams and self._level + max(0, now_ns - self._as_of_ns) * self._gain >= self._full
+        """Whether its bucket is full: without open streams it is as if it had never been."""
+        return self._level + max(0, now_ns - self._as_of_ns) * self._gain >= self._full
 
     def _gain_until(self, now_ns: int) -> None:
         # A clock that was set back gives nothing, and costs nothing: time goes on from where it is now.
@@ -196,7 +196,8 @@ def burst_of(limits: Limits) -> int:
 
 
 def _burst(rate: float, burst: int | None) -> int:
-    return max(1, ceil(rate)) if burst is None else burst
+    # At least one, as a rate is more than 0.
+    return ceil(rate) if burst is None else burst
 
 
 def _decimal(rate: float) -> tuple[int, int]:

@@ -4,7 +4,7 @@ import asyncio
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.faults import ConcurrentStreamsExceeded, RateLimitExceeded
@@ -51,6 +51,7 @@ def by_definition(limits: Limits, times_ns: list[int]) -> list[bool]:
 
 
 @given(rates, bursts, st.lists(gaps_ns, max_size=60))
+@example(1 / 3, 1, [0, 3 * SECOND, 1])  # the second one comes a nanosecond early
 def test_the_bucket_is_its_definition(rate: float, burst: int | None, steps_ns: list[int]) -> None:
     """Over any arrivals, exactly those requests pass that the definition lets pass: none more, none fewer."""
     limits = Limits(requests_per_s=rate, burst_requests=burst)
@@ -79,6 +80,7 @@ def test_the_burst_of_a_rate(rate: float, expected: int) -> None:
 
 
 @given(rates, bursts, st.integers(0, 10**12))
+@example(0.9999999999, 1, 0)
 def test_a_refusal_says_when_the_next_one_passes(rate: float, burst: int | None, start_ns: int) -> None:
     """After as long as Retry-After says, and never less than a second, a request passes; a second before, none does."""
     limits = Limits(requests_per_s=rate, burst_requests=burst or 1)
