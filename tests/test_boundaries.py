@@ -37,6 +37,7 @@ PURE_ROOMS = (
     "gateway/exchange.py",
     "gateway/auth.py",
     "gateway/limits.py",
+    "gateway/budgets.py",
     "gateway/transport/head.py",
     "gateway/transport/framing.py",
     "gateway/usage/*.py",
