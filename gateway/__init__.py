@@ -4,7 +4,7 @@ Reading order is the way of a request: `proxy` (the whole way in one file), `aut
 `models.toml`, `routes`, `body`, `headers`, `upstream` with `transport` (HTTP/1.1 to the providers), `relay` with
 `usage`, `exchange` (becomes the event), `shipper`. Around it: `registry` (organisations in memory), `server` and
 `client` (HTTP from the applications), `probes` (health and metrics), `app` (puts the parts
-together), `workers` (several gateways on one port), `settings`, `faults`.
+together), `workers` (several gateways on one port), `settings`, `faults`; `limits` and `budgets` decide who may pass.
 
 The rule of this package: no database call, no wait on Redis and no wait on a disk between a client and its provider.
 """

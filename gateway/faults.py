@@ -6,12 +6,15 @@ Provider errors are not faults: they pass through untouched.
 
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import msgspec
 
 from shared import counters
 from shared.event import ErrorSource
+
+_LONGEST_WAIT_S: Final = 2**31
+"""More than that no recipient has to understand (RFC 9111 1.2.2); a rate may be as low as one in 10^300 seconds."""
 
 
 class Fault(Exception):
@@ -25,10 +28,14 @@ class Fault(Exception):
     source: ClassVar[ErrorSource] = "gateway"
     closes: ClassVar[bool] = False
     """Whether the connection is closed after the answer, as its body may not have been read."""
+    retry_after_s: int | None = None
+    """After how many seconds the same request may pass, as the header Retry-After; None: that is not known."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(message)
         self.message = message
+        if retry_after_s is not None:
+            self.retry_after_s = min(max(1, retry_after_s), _LONGEST_WAIT_S)
 
     @property
     def reason(self) -> str:
@@ -84,6 +91,33 @@ class RequestTimeout(Fault):
     status, code, category, source, closes = 408, "request_timeout", "timeout", "client", True
 
 
+class RateLimitExceeded(Fault):
+    """More requests of one key than its rate allows."""
+
+    status, code, type, category, source = 429, "rate_limit_exceeded", "rate_limit_error", "rate_limit", "client"
+    retry_after_s = 1
+
+
+class ConcurrentStreamsExceeded(Fault):
+    """As many streams of one key are open as may be."""
+
+    status, code, type, category, source = (
+        429,
+        "concurrent_streams_exceeded",
+        "rate_limit_error",
+        "rate_limit",
+        "client",
+    )
+    retry_after_s = 1
+
+
+class BudgetExceeded(Fault):
+    """A budget that blocks is spent; nothing passes until its day or month is over."""
+
+    status, code, type, category, source = 429, "budget_exceeded", "rate_limit_error", "quota", "client"
+    retry_after_s = 1
+
+
 class ProviderUnreachable(Fault):
     """DNS, TCP or TLS failed, or the connection broke before the answer began."""
 
@@ -117,6 +151,9 @@ FAULTS: tuple[type[Fault], ...] = (
     UnknownPath,
     RequestTooLarge,
     RequestTimeout,
+    RateLimitExceeded,
+    ConcurrentStreamsExceeded,
+    BudgetExceeded,
     ProviderUnreachable,
     GatewayDraining,
     ProviderTimeout,
@@ -137,11 +174,20 @@ class ClientStalled(Exception):
     """The client took nothing of its answer for longer than the idle timeout; its connection is cut."""
 
 
+_ANTHROPIC_TYPES: Final = {
+    401: "authentication_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+}
+
+
 def error_body(fault: Fault, path: str) -> bytes:
     """The error as JSON: Anthropic's shape below /v1/messages, OpenAI's elsewhere."""
     if "/v1/messages" in path:
-        kinds = {401: "authentication_error", 404: "not_found_error", 413: "request_too_large", 504: "timeout_error"}
-        kind = kinds.get(fault.status, "api_error" if fault.status >= 500 else "invalid_request_error")  # noqa: PLR2004 - server errors
+        otherwise = "api_error" if fault.status >= 500 else "invalid_request_error"  # noqa: PLR2004 - server errors
+        kind = _ANTHROPIC_TYPES.get(fault.status, otherwise)
         return msgspec.json.encode(
             {"type": "error", "error": {"type": kind, "message": fault.message, "code": fault.code}}
         )
@@ -156,4 +202,6 @@ def fault_answer(fault: Fault, path: str, *, close: bool) -> bytes:
         f"HTTP/1.1 {fault.status} {fault.reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         f"Date: {formatdate(usegmt=True)}\r\nServer: lectr\r\n"
     )
+    if fault.retry_after_s is not None:
+        head += f"Retry-After: {fault.retry_after_s}\r\n"
     return head.encode("ascii") + (b"Connection: close\r\n\r\n" if close else b"\r\n") + body

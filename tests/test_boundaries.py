@@ -38,6 +38,8 @@ PURE_ROOMS = (
     "gateway/multipart.py",
     "gateway/exchange.py",
     "gateway/auth.py",
+    "gateway/limits.py",
+    "gateway/budgets.py",
     "gateway/transport/head.py",
     "gateway/transport/framing.py",
     "gateway/usage/*.py",

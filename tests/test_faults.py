@@ -19,11 +19,14 @@ DOCUMENTED = {
     "azure_config_missing": (400, "invalid_request_error"),
     "invalid_request": (400, "invalid_request_error"),
     "request_too_large": (413, "invalid_request_error"),
+    "rate_limit_exceeded": (429, "rate_limit_error"),
+    "concurrent_streams_exceeded": (429, "rate_limit_error"),
+    "budget_exceeded": (429, "rate_limit_error"),
     "provider_unreachable": (502, "api_error"),
     "gateway_draining": (503, "api_error"),
     "provider_timeout": (504, "api_error"),
 }
-"""The errors that the reference names; those with limits and budgets come with these features."""
+"""The errors that the reference names."""
 OURS = {
     "request_timeout": (408, "invalid_request_error"),
     "unknown_path": (404, "invalid_request_error"),
@@ -99,6 +102,7 @@ def test_anthropic_shape(fault: type[Fault], path: str) -> None:
     assert document["error"]["code"] == fault.code
     assert document["error"]["type"] in ANTHROPIC_TYPES
     assert (document["error"]["type"] == "authentication_error") == (fault.status == 401)
+    assert (document["error"]["type"] == "rate_limit_error") == (fault.status == 429)
 
 
 @pytest.mark.parametrize("path", ["/v1/threads/thread_1/messages", "/v1/threads/thread_1/messages/msg_1"])
@@ -121,6 +125,24 @@ def test_the_answer_is_json_with_a_message(fault: type[Fault], path: str) -> Non
 
 
 @every_fault
+def test_who_is_to_wait_is_told_how_long(fault: type[Fault]) -> None:
+    """A 429 has one Retry-After of at least a second, whether or not the time is known; nothing else has one."""
+    answer = fault_answer(fault("why"), "/v1", close=False)
+    assert answer.count(b"\r\nRetry-After: ") == (fault.status == 429)
+    assert answer.count(b"\r\nRetry-After: 1\r\n") == (fault.status == 429)
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "sent"),
+    [(-5, b"1"), (0, b"1"), (1, b"1"), (37, b"37"), (2_678_400, b"2678400"), (10**300, b"2147483648")],
+)
+def test_retry_after_is_whole_and_has_bounds(asked_s: int, sent: bytes) -> None:
+    """At least one second, at most what every recipient reads as a number."""
+    fault = faults.RateLimitExceeded("why", retry_after_s=asked_s)
+    assert b"\r\nRetry-After: %b\r\n" % sent in fault_answer(fault, "/v1", close=False)
+
+
+@every_fault
 def test_a_fault_needs_a_message(fault: type[Fault]) -> None:
     """No fault can be raised without saying what happened; its text is the message."""
     with pytest.raises(TypeError):
@@ -140,6 +162,8 @@ def test_a_defect_closes_the_connection() -> None:
         (faults.MissingKey, openai.AuthenticationError),
         (faults.AzureConfigMissing, openai.BadRequestError),
         (faults.UnknownPath, openai.NotFoundError),
+        (faults.RateLimitExceeded, openai.RateLimitError),
+        (faults.BudgetExceeded, openai.RateLimitError),
         (faults.ProviderTimeout, openai.InternalServerError),
     ],
 )
@@ -160,6 +184,7 @@ def test_the_openai_sdk_reads_our_errors(fault: type[Fault], error: type[openai.
     [
         (faults.InvalidKey, anthropic.AuthenticationError),
         (faults.RequestTooLarge, anthropic.APIStatusError),
+        (faults.ConcurrentStreamsExceeded, anthropic.RateLimitError),
         (faults.ProviderUnreachable, anthropic.InternalServerError),
     ],
 )
