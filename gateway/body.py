@@ -17,6 +17,7 @@ from gateway.exchange import Exchange
 from gateway.faults import InvalidRequest, RequestTimeout, RequestTooLarge
 from gateway.multipart import ModelField
 from gateway.request_body import NO_FACTS, RequestFacts, json_facts
+from shared.organisation import Limits
 
 _MODELLESS: Final = ("/files", "/uploads", "/upload/")
 """Endpoints that take files and no model: they are streamed at once, whatever type they say they have."""
@@ -137,17 +138,19 @@ class WholeBody(msgspec.Struct):
 
 
 async def read_body(
-    request: ClientRequest, *, max_body_bytes: int, max_file_body_bytes: int, silence_s: float
+    request: ClientRequest, limits: Limits, *, max_body_bytes: int, max_file_body_bytes: int, silence_s: float
 ) -> Body | WholeBody:
     """Read what is needed of the body. Raises RequestTooLarge, InvalidRequest, RequestTimeout."""
     head = request.head
     kind = "opaque" if _takes_files(request.target) else head.body_kind
-    if kind == "json" and (held := request.whole_body()) is not None and len(held) <= max_body_bytes:
-        return WholeBody(held, json_facts(held))
     if kind == "json":
-        limit_bytes, setting = max_body_bytes, "LECTR_MAX_BODY_BYTES"
+        own_bytes, limit_bytes, setting = limits.body_bytes, max_body_bytes, "LECTR_MAX_BODY_BYTES"
     else:
-        limit_bytes, setting = max_file_body_bytes, "LECTR_MAX_FILE_BODY_BYTES"
+        own_bytes, limit_bytes, setting = limits.file_body_bytes, max_file_body_bytes, "LECTR_MAX_FILE_BODY_BYTES"
+    if own_bytes is not None and own_bytes < limit_bytes:
+        limit_bytes, setting = own_bytes, f"this key's limit {'file_' * (kind != 'json')}body_bytes"
+    if kind == "json" and (held := request.whole_body()) is not None and len(held) <= limit_bytes:
+        return WholeBody(held, json_facts(held))
     body = Body(request, limit_bytes=limit_bytes, setting=setting, silence_s=silence_s)
     body.check_announced()
     if head.expects_continue:

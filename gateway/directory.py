@@ -1,21 +1,72 @@
 """The organisations that this gateway knows, by key hash. Pure: merging decides, nothing is read or written.
 
 A record is replaced only by one with a higher version and never removed, so a registry that comes back empty or old
-changes nothing here.
+changes nothing here. What is made of a record for serving (effective limits, the index of its rules) is made when the
+first request needs it: of a hundred thousand organisations few are in use in any one gateway.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
-import msgspec
+from gateway.budgets import OrgBudgets
+from gateway.limits import effective
+from shared.organisation import Key, Limits, Org
+from shared.rules import RuleTable
 
-from shared.organisation import Key, Org
+_NO_LIMITS: Final = Limits()
 
 
-class Access(msgspec.Struct, frozen=True, gc=False):
+class Account:
+    """One organisation at one version, and what is made of it for serving."""
+
+    __slots__ = ("_budgets", "_rules", "org")
+
+    def __init__(self, org: Org) -> None:
+        self.org = org
+        self._rules: RuleTable | None = None
+        self._budgets: OrgBudgets | None = None
+
+    @property
+    def rules(self) -> RuleTable:
+        """The index of its rules."""
+        if self._rules is None:
+            self._rules = RuleTable(self.org.rules)
+        return self._rules
+
+    @property
+    def budgets(self) -> OrgBudgets:
+        """Its budgets by what they are measured by."""
+        if self._budgets is None:
+            self._budgets = OrgBudgets(self.org.org, self.org.budgets)
+        return self._budgets
+
+
+class Access:
     """What a key gives access to."""
 
-    org: Org
-    key: Key
+    __slots__ = ("_limits", "account", "key")
+
+    def __init__(self, account: Account, key: Key) -> None:
+        self.account = account
+        self.key = key
+        self._limits: Limits | None = None
+
+    @property
+    def org(self) -> Org:
+        """Whose key it is."""
+        return self.account.org
+
+    @property
+    def limits(self) -> Limits:
+        """The key's own, and field by field the organisation's where it has none."""
+        if self._limits is None:
+            self._limits = effective(self.org.limits, self.key.limits)
+        return self._limits
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it has any."""
+        return self.limits != _NO_LIMITS
 
 
 class Directory:
@@ -49,8 +100,9 @@ class Directory:
                 for key in known.keys:
                     self._by_hash.pop(key.sha256, None)
             self._by_name[org.org] = org
+            account = Account(org)
             for key in org.keys:
-                self._by_hash[key.sha256] = Access(org, key)
+                self._by_hash[key.sha256] = Access(account, key)
             taken.append(org)
         self.changes += len(taken)
         return taken

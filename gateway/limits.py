@@ -41,18 +41,6 @@ def effective(org_limits: Limits, key_limits: Limits) -> Limits:
     return Limits(**{name: getattr(org_limits, name) if value is None else value for name, value in own.items()})
 
 
-def body_limits(limits: Limits, *, max_body_bytes: int, max_file_body_bytes: int) -> tuple[int, int]:
-    """Largest JSON body and largest body that carries files, in bytes: of a key's limit and the process' the smaller.
-
-    The process' own bound what it holds in memory, so that no organisation's may be larger.
-    """
-    json_bytes, file_bytes = limits.body_bytes, limits.file_body_bytes
-    return (
-        max_body_bytes if json_bytes is None else min(json_bytes, max_body_bytes),
-        max_file_body_bytes if file_bytes is None else min(file_bytes, max_file_body_bytes),
-    )
-
-
 class Allowances:
     """Of every key that has limits and was used of late, what it has left."""
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway import faults
 from gateway.auth import authenticate, require_enabled
-from gateway.body import read_body
+from gateway.body import Body, WholeBody, read_body
 from gateway.client import ClientRequest
 from gateway.client_head import ClientHead
 from gateway.destination import Router, Way
@@ -20,6 +20,7 @@ from gateway.detection import MARK_HEADER_INVALID
 from gateway.directory import Access, Directory
 from gateway.exchange import Exchange, endpoint_of
 from gateway.journal import Journal
+from gateway.limits import Allowances
 from gateway.providers import Catalogue
 from gateway.relay import relay
 from gateway.request_body import MARK_MODEL_TRUNCATED, RequestFacts
@@ -60,6 +61,7 @@ class Proxy:
         self._max_file_body_bytes = max_file_body_bytes
         self._client_timeout_s = client_timeout_s
         self._unattended = unattended
+        self._allowances = Allowances()
         self._log = get_log("proxy")
         self._running: set[asyncio.Task[object]] = set()
         self._none_running: asyncio.Future[None] | None = None
@@ -115,18 +117,31 @@ class Proxy:
         self._journal.begin()
         _tag(head, exchange)
         require_enabled(access)
+        limits = access.limits
+        if limits.requests_per_s is not None:
+            self._allowances.take_request(org.org, access.key.name, limits, exchange.started_ns)
         if head.problem:
             raise faults.InvalidRequest(head.problem)
         if request.method == "CONNECT":
             raise faults.InvalidRequest("CONNECT asks for a tunnel; this is a gateway, send the request itself")
         body = await read_body(
             request,
+            limits,
             max_body_bytes=self._max_body_bytes,
             max_file_body_bytes=self._max_file_body_bytes,
             silence_s=self._client_timeout_s,
         )
         exchange.request_bytes = body.held_bytes
         way = self._way(request, exchange, org, body.facts)
+        if limits.concurrent_streams is None or not exchange.streaming:
+            return await self._send(request, exchange, org, body, way)
+        with self._allowances.take_stream(org.org, access.key.name, limits, exchange.started_ns):
+            return await self._send(request, exchange, org, body, way)
+
+    async def _send(
+        self, request: ClientRequest, exchange: Exchange, org: Org, body: Body | WholeBody, way: Way
+    ) -> bool:
+        """Send the request its way, and pass on what comes back."""
         lines = way.lines_before + request.length + way.lines_after
         outgoing = body.outgoing(exchange)
         if request.chunked and isinstance(outgoing, bytes | bytearray):

@@ -30,8 +30,8 @@ SHARED_WRAPPERS = {
 PURE_ROOMS = (
     "gateway/detection.py",
     "gateway/routes.py",
-    "gateway/rule_index.py",
-    "gateway/rules.py",
+    "shared/rule_index.py",
+    "shared/rules.py",
     "gateway/providers.py",
     "gateway/headers.py",
     "gateway/request_body.py",

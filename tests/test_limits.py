@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.faults import ConcurrentStreamsExceeded, RateLimitExceeded
-from gateway.limits import NO_LIMITS, Allowances, OpenStream, body_limits, burst_of, effective
+from gateway.limits import NO_LIMITS, Allowances, OpenStream, burst_of, effective
 from shared.organisation import Limits
 
 SECOND = 10**9
@@ -293,20 +293,6 @@ def test_effective_limits(org: Limits, key: Limits, expected: Limits) -> None:
     """A key's own limits count, higher or lower; field by field the organisation's stand in."""
     assert effective(org, key) == expected
 
-
-@pytest.mark.parametrize(
-    ("limits", "expected"),
-    [
-        (NO_LIMITS, (1000, 9000)),
-        (Limits(body_bytes=10), (10, 9000)),
-        (Limits(body_bytes=10**6, file_body_bytes=10**6), (1000, 9000)),
-        (Limits(file_body_bytes=2000), (1000, 2000)),
-        (Limits(body_bytes=1000, file_body_bytes=9000), (1000, 9000)),
-    ],
-)
-def test_body_limits(limits: Limits, expected: tuple[int, int]) -> None:
-    """The smaller one counts: nobody's limit is higher than the process' own."""
-    assert body_limits(limits, max_body_bytes=1000, max_file_body_bytes=9000) == expected
 
 
 async def test_64_tasks_at_once() -> None:

@@ -151,7 +151,7 @@ async def test_an_older_redis_is_brought_up_to_date(kept: Kept) -> None:
 
 
 async def test_records_of_before_the_log_are_taken_into_it(kept: Kept) -> None:
-    """After an upgrade, or with another ClickHouse, the log holds what Redis does; a loss right after it costs nothing."""
+    """After an upgrade, or with a new ClickHouse, the log holds what Redis does; a loss right after costs nothing."""
     record = b'{"org":"old","key_sha256":"%b","version":7}' % (b"a" * 64)
     kept.redis.hset(ORGS_KEY, "old", record)
     kept.redis.hset(ORGS_KEY, "broken", b"nonsense")

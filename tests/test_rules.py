@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway import rules as room
-from gateway.rules import MOST_EXPLAINED, PassedOver, RuleTable, explain, is_reasoning, problems_of
+from shared import rules as room
 from shared.organisation import MOST_RULES, Rule, Target
+from shared.rules import MOST_EXPLAINED, PassedOver, RuleTable, explain, is_reasoning, problems_of
 
 Request = tuple[str, str, str, str]
 ASKED: Final = {"feature": "checkout", "task": "extraction", "provider": "openai", "model": "gpt-5-mini"}

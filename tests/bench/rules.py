@@ -9,8 +9,8 @@ from statistics import median
 from time import thread_time_ns
 from typing import Final, NamedTuple
 
-from gateway.rules import RuleTable
 from shared.organisation import Provider, Rule, Target
+from shared.rules import RuleTable
 
 SIZES: Final = (0, 10, 1_000, 10_000)
 ROUNDS: Final = 15

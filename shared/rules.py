@@ -13,8 +13,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from gateway.rule_index import NO_RULE, Entry, RuleIndex, bytes_of, numbers_of, own_name_of, span_of
 from shared.organisation import MOST_RULES, REASONING, Rule, Target
+from shared.rule_index import NO_RULE, Entry, RuleIndex, bytes_of, numbers_of, own_name_of, span_of
 
 MOST_EXPLAINED: Final = 20
 """Rules that an explanation looks at: it is read by people."""
