@@ -34,6 +34,7 @@ PURE_ROOMS = (
     "gateway/headers.py",
     "gateway/request_body.py",
     "gateway/multipart.py",
+    "gateway/model_edit.py",
     "gateway/exchange.py",
     "gateway/auth.py",
     "gateway/transport/head.py",
