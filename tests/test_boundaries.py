@@ -35,6 +35,7 @@ PURE_ROOMS = (
     "gateway/request_body.py",
     "gateway/multipart.py",
     "gateway/model_edit.py",
+    "gateway/form_edit.py",
     "gateway/exchange.py",
     "gateway/auth.py",
     "gateway/transport/head.py",
