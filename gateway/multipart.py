@@ -42,6 +42,7 @@ class ModelField:
     """A search that continues where it stopped: call `scan` with the growing buffer, each time from its first byte.
 
     `finished` says that no later byte can change the answer. Content is searched once, however often `scan` is called.
+    `value_start` and `value_end` are the value's place in the buffer, each -1 until it was seen.
     """
 
     def __init__(self, content_type: str) -> None:
@@ -51,6 +52,7 @@ class ModelField:
         self._at_start = True
         self.finished = boundary is None
         self.model: str | None = None
+        self.value_start = self.value_end = -1
 
     def scan(self, buffer: bytes | bytearray) -> str | None:
         """The model's name when the buffer holds all of it, else None. Bounded to 1 KiB of valid UTF-8."""
@@ -99,8 +101,11 @@ class ModelField:
         return self._read_value(buffer, head_end + 4)
 
     def _read_value(self, buffer: bytes | bytearray, start: int) -> bool:
-        end = buffer.find(self._delimiter, start, start + _MODEL_LIMIT_BYTES)
+        self.value_start = start
+        # The blank line's end can be the delimiter's beginning: then there is no value.
+        end = buffer.find(self._delimiter, start - 2, start + _MODEL_LIMIT_BYTES)
         if end >= 0:
+            self.value_end = max(start, end)
             return self._finish(clean_value(bytes(buffer[start:end]).decode("utf-8", "replace"))[0])
         return len(buffer) >= start + _MODEL_LIMIT_BYTES and self._finish()
 

@@ -305,15 +305,24 @@ def model_in_path(raw_target: str) -> str:
 
     `models/NAME:verb`, `models/NAME`, `tunedModels/NAME:verb`, `deployments/NAME/…`, and `?model=NAME` (realtime).
     """
-    path, _, query = raw_target.partition("?")
-    found = _MODEL_PATH.search(path)
-    if found:
-        name = found[2].partition("/")[0] if found[1] == "deployments/" else found[2]
-        if found[1] == "tunedModels/":
-            name = found[1] + name
+    place = model_place(raw_target)
+    if place:
+        collection, start, end = place
+        name = raw_target[start:end]
+        if collection == "tunedModels/":
+            name = collection + name
     else:
-        name = query_value(query, "model")
+        name = query_value(raw_target.partition("?")[2], "model")
     return clean_value(unquote(name, errors="replace"))[0]
+
+
+def model_place(raw_target: str) -> tuple[str, int, int] | None:
+    """Where a path has its model: the collection before it (`models/`), the name's beginning and end in the target."""
+    found = _MODEL_PATH.search(raw_target.partition("?")[0])
+    if not found:
+        return None
+    name = found[2].partition("/")[0] if found[1] == "deployments/" else found[2]
+    return found[1], found.start(2), found.start(2) + len(name)
 
 
 def path_streams(raw_target: str) -> bool:

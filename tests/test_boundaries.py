@@ -36,6 +36,8 @@ PURE_ROOMS = (
     "gateway/headers.py",
     "gateway/request_body.py",
     "gateway/multipart.py",
+    "gateway/model_edit.py",
+    "gateway/form_edit.py",
     "gateway/exchange.py",
     "gateway/auth.py",
     "gateway/limits.py",

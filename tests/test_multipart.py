@@ -40,6 +40,7 @@ END = b"--B--\r\n"
         (part("model", b"\xff") + END, FORM, "\ufffd"),
         (part("model", b"m" * 2_000) + END, FORM, "m" * 1_024),
         (part("model", b"") + END, FORM, ""),
+        (part("model", b"")[:-2] + part("x", b"not its value") + END, FORM, ""),
         # Content that looks like a part, or like a boundary, is content.
         (part("file", MODEL.replace(b"--B", b"--C"), '; filename="x"') + part("model", b"real") + END, FORM, "real"),
         (part("file", b"\r\n" + MODEL.replace(b"--B", b"--Bx"), '; filename="x"') + MODEL + END, FORM, "whisper-1"),
@@ -82,6 +83,20 @@ def test_a_search_says_when_it_is_over() -> None:
         field = ModelField(content_type)
         field.scan(body)
         assert field.finished is finished
+
+
+def test_a_search_tells_where_the_value_stands() -> None:
+    """Its beginning once the field's head was seen, its end with the delimiter; an empty value has a place too."""
+    field = ModelField(FORM)
+    for held, start, end in ((FILE, -1, -1), (FILE + MODEL[:-4], len(FILE + MODEL) - 11, -1)):
+        field.scan(held)
+        assert (field.value_start, field.value_end) == (start, end)
+    for value in (b"whisper-1", b""):
+        field = ModelField(FORM)
+        whole = FILE + part("model", value) + END
+        field.scan(whole)
+        assert whole[field.value_start : field.value_end] == value
+        assert whole[field.value_end :] == b"\r\n" + END
 
 
 class CountingBuffer(bytearray):
