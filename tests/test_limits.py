@@ -294,7 +294,6 @@ def test_effective_limits(org: Limits, key: Limits, expected: Limits) -> None:
     assert effective(org, key) == expected
 
 
-
 async def test_64_tasks_at_once() -> None:
     """However 64 tasks take turns, as many requests are refused as the definition says, and every stream ends."""
     tasks, rounds, asks = 64, 20, 3
