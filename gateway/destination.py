@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gateway.detection import Detection, detect, has_google_key
+from gateway.detection import detect, has_google_key
 from gateway.faults import AzureConfigMissing, Fault, UnknownPath
 from gateway.headers import upstream_headers
 from gateway.request_body import model_in_path, path_streams
@@ -18,6 +18,7 @@ from gateway.upstream import Origin, origin_of
 
 if TYPE_CHECKING:
     from gateway.client_head import ClientHead
+    from gateway.headers import RequestFields
     from gateway.providers import Catalogue
     from shared.organisation import Azure, Org
 
@@ -93,17 +94,20 @@ class Router:
             marks=found.marks,
             model=model,
             streams=path_streams(target),
-            way=self._way(found, head, target, model, org),
+            way=self.way(found.provider, head.fields, head=head, target=target, model=model, org=org),
         )
 
-    def _way(self, found: Detection, head: "ClientHead", target: str, model: str, org: "Org") -> Way | Fault:
-        azure = azure_of(org, model) if found.provider == "azure" else None
-        if found.provider == "azure" and azure is None:
+    def way(
+        self, provider: str, sent: "RequestFields", *, head: "ClientHead", target: str, model: str, org: "Org"
+    ) -> Way | Fault:
+        """What is sent to a provider: these fields, as that provider reads them. AzureConfigMissing or UnknownPath."""
+        azure = azure_of(org, model) if provider == "azure" else None
+        if provider == "azure" and azure is None:
             return AzureConfigMissing(
                 f"organisation {org.org} has no Azure endpoint; set one with: azure set {org.org} --endpoint https://…"
             )
         url = request_target(
-            found.provider,
+            provider,
             target,
             _bases_of(org, self._bases),
             azure,
@@ -115,8 +119,8 @@ class Router:
                 "no provider has this path; use /v1/… or a provider SDK's own path, and base_url '<gateway>/v1'"
             )
         origin, asked = origin_of(url)
-        azure_claude = found.provider == "azure" and "/anthropic/" in url
-        fields = upstream_headers(head.fields, found.provider, origin.netloc, azure_claude=azure_claude)
+        azure_claude = provider == "azure" and "/anthropic/" in url
+        fields = upstream_headers(sent, provider, origin.netloc, azure_claude=azure_claude)
         before, after = _around_length(fields) if head.has_length else (_lines(fields), b"")
         return Way(origin, asked, before, after)
 

@@ -195,3 +195,12 @@ def query_value(query: str, name: str) -> str:
         if key == name:
             return value
     return ""
+
+
+def query_without(raw_target: str, *names: str) -> str:
+    """A raw request target without the query parameters of these names; every other byte as it was."""
+    path, mark, query = raw_target.partition("?")
+    if not mark:
+        return raw_target
+    kept = [pair for pair in query.split("&") if pair.partition("=")[0] not in names]
+    return f"{path}?{'&'.join(kept)}" if kept else path

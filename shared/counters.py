@@ -99,6 +99,9 @@ boot_ended_elsewhere = Gauge(
 )
 push_retries = Counter("lectr_gateway_push_retries", "Frames pushed again", ["reason"], registry=registry)
 registry_orgs = Gauge("lectr_gateway_registry_orgs", "Organisations known", registry=registry)
+credentials_missing = Gauge(
+    "lectr_gateway_credentials_missing", "References to provider keys that lead nowhere here", registry=registry
+)
 registry_refreshes = Counter("lectr_gateway_registry_refreshes", "Registry reads", ["outcome"], registry=registry)
 registry_bad_records = Counter("lectr_gateway_registry_bad_records", "Registry records not readable", registry=registry)
 
