@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import uvloop
 from aiohttp import web
 
+from gateway.credentials import Credentials
 from gateway.journal import UPROOTED_FIX, Journal, new_source
 from gateway.probes import Probes
 from gateway.providers import Catalogue
@@ -49,7 +50,13 @@ async def _run(settings: Settings, *, worker: bool) -> None:
         loop.add_signal_handler(number, stop.set)
     counters.gateway_tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
     async with AsyncExitStack() as parts:
-        registry = Registry(settings.redis_url, poll_s=settings.registry_poll_s, snapshot=Snapshot(settings.state_dir))
+        credentials = Credentials()
+        registry = Registry(
+            settings.redis_url,
+            poll_s=settings.registry_poll_s,
+            snapshot=Snapshot(settings.state_dir),
+            credentials=credentials,
+        )
         journal = _open_journal(settings)
         parts.callback(journal.release)
         shipper = Shipper(
@@ -77,6 +84,7 @@ async def _run(settings: Settings, *, worker: bool) -> None:
             max_file_body_bytes=settings.max_file_body_bytes,
             client_timeout_s=settings.client_timeout_s,
             unattended=Unattended(most=settings.unattended_answers, timeout_s=settings.unattended_timeout_s),
+            credentials=credentials,
         )
         probes = _probes(registry, journal, shipper, proxy)
         ops_address = await _serve_ops(parts, settings, probes)

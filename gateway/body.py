@@ -47,11 +47,24 @@ class Body:
         """How much was read so far."""
         return len(self._held)
 
-    def outgoing(self, exchange: Exchange) -> bytes | bytearray | AsyncIterator[bytes | bytearray] | None:
-        """What goes to the provider: the bytes if all are here, else a stream of the same bytes."""
+    @property
+    def held(self) -> bytes | bytearray:
+        """What was read so far."""
+        return self._held
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether that is all of it."""
+        return self._ended
+
+    def outgoing(
+        self, exchange: Exchange, instead: bytes | None = None
+    ) -> bytes | bytearray | AsyncIterator[bytes | bytearray] | None:
+        """What goes to the provider: the bytes if all are here, else a stream; `instead` of those that were read."""
         if not self._request.body_exists:
             return None
-        return self._held if self._ended else self._stream(exchange)
+        held = self._held if instead is None else instead
+        return held if self._ended else self._stream(exchange, held)
 
     async def read_json(self) -> None:
         """Read the body whole: the model can stand anywhere in it."""
@@ -106,9 +119,10 @@ class Body:
             raise self._too_large()
         return chunk
 
-    async def _stream(self, exchange: Exchange) -> AsyncIterator[bytes | bytearray]:
-        held, self._held = self._held, b""
+    async def _stream(self, exchange: Exchange, held: bytes | bytearray) -> AsyncIterator[bytes | bytearray]:
+        self._held = b""
         yield held
+        del held
         while not self._ended:
             chunk = await self._next(exchange.request_bytes)
             exchange.request_bytes += len(chunk)
@@ -132,9 +146,14 @@ class WholeBody(msgspec.Struct):
         """All of it."""
         return len(self.held)
 
-    def outgoing(self, _exchange: Exchange) -> bytes:
-        """The same bytes."""
-        return self.held
+    @property
+    def is_whole(self) -> bool:
+        """It is."""
+        return True
+
+    def outgoing(self, _exchange: Exchange, instead: bytes | None = None) -> bytes:
+        """The same bytes, or `instead` of them."""
+        return self.held if instead is None else instead
 
 
 async def read_body(

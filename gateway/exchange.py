@@ -41,6 +41,8 @@ class Exchange(msgspec.Struct):
     method: str
     endpoint: str
     org: str = ""
+    key: str = ""
+    """Name of the organisation's key."""
     feature: str = UNTAGGED
     task: str = ""
     provider: str = ""
@@ -50,6 +52,11 @@ class Exchange(msgspec.Struct):
     sdk: str = ""
     client_retry_count: int = 0
     request_bytes: int = 0
+    rule: str = ""
+    model_sent: str = ""
+    """What a rule made of the model; empty where it is what was asked for."""
+    attempts: tuple[str, ...] = ()
+    """Tries that failed before the one that is told here: provider, model, status or code."""
     marks: tuple[str, ...] = ()
 
     sent_ns: int = 0
@@ -107,7 +114,8 @@ class Exchange(msgspec.Struct):
             provider=self.provider,
             provider_source=self.provider_source,
             model_requested=self.model_requested,
-            model_actual=reading.model,
+            # An answer that names no model is one of the model that was sent.
+            model_actual=reading.model or self.model_sent,
             streaming=self.streaming,
             status=CLIENT_CLOSED if self.unanswered or not self.status else self.status,
             error_category=category,
@@ -126,10 +134,13 @@ class Exchange(msgspec.Struct):
             provider_request_id=self.provider_request_id or reading.provider_request_id,
             client_retry_count=self.client_retry_count,
             sdk=self.sdk,
+            rule=self.rule,
             message_count=facts.message_count,
             content_bytes=facts.content_bytes,
             max_tokens=facts.max_tokens,
             tools_present=facts.tools_present,
             structured_output=facts.structured_output,
             marks=self.marks,
+            attempts=self.attempts,
+            key=self.key,
         )

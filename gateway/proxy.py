@@ -6,7 +6,7 @@ disk.
 
 import asyncio
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -15,6 +15,7 @@ from gateway.auth import authenticate, require_enabled
 from gateway.body import Body, WholeBody, read_body
 from gateway.client import ClientRequest
 from gateway.client_head import ClientHead
+from gateway.credentials import Credentials
 from gateway.destination import Router, Way
 from gateway.detection import MARK_HEADER_INVALID
 from gateway.directory import Access, Directory
@@ -22,11 +23,12 @@ from gateway.exchange import Exchange, endpoint_of
 from gateway.journal import Journal
 from gateway.limits import Allowances
 from gateway.providers import Catalogue
+from gateway.redirect import Asked, Step, plan
 from gateway.relay import relay
 from gateway.request_body import MARK_MODEL_TRUNCATED, RequestFacts
 from gateway.tunnel import run_tunnel
 from gateway.unattended import MARK_CUT, Unattended, wants_drain
-from gateway.upstream import Upstream
+from gateway.upstream import Answer, Upstream
 from shared import counters
 from shared.clock import monotonic_ns, unix_ms
 from shared.logs import get_log
@@ -34,6 +36,8 @@ from shared.organisation import Org
 from shared.stream import encode_event
 
 _SWITCHING: Final = 101
+_TOO_MANY: Final = 429
+_SERVER_ERROR: Final = 500
 _LOG_INTERVAL_NS: Final = 1_000_000_000
 
 
@@ -52,6 +56,7 @@ class Proxy:
         max_file_body_bytes: int,
         client_timeout_s: float,
         unattended: Unattended,
+        credentials: Credentials,
     ) -> None:
         self._directory = directory
         self._router = Router(catalogue, bases)
@@ -62,6 +67,7 @@ class Proxy:
         self._client_timeout_s = client_timeout_s
         self._unattended = unattended
         self._allowances = Allowances()
+        self._credentials = credentials
         self._log = get_log("proxy")
         self._running: set[asyncio.Task[object]] = set()
         self._none_running: asyncio.Future[None] | None = None
@@ -113,7 +119,7 @@ class Proxy:
         head = request.head
         access = self._access_of(head)
         org = access.org
-        exchange.org = org.org
+        exchange.org, exchange.key = org.org, access.key.name
         self._journal.begin()
         _tag(head, exchange)
         require_enabled(access)
@@ -133,26 +139,98 @@ class Proxy:
         )
         exchange.request_bytes = body.held_bytes
         way = self._way(request, exchange, org, body.facts)
+        steps = self._steps(request, exchange, access, body, way)
         if limits.concurrent_streams is None or not exchange.streaming:
-            return await self._send(request, exchange, org, body, way)
+            return await self._send(request, exchange, org, body, steps)
         with self._allowances.take_stream(org.org, access.key.name, limits, exchange.started_ns):
-            return await self._send(request, exchange, org, body, way)
+            return await self._send(request, exchange, org, body, steps)
+
+    def _steps(
+        self, request: ClientRequest, exchange: Exchange, access: Access, body: Body | WholeBody, way: Way
+    ) -> Sequence[Step]:
+        """What to try in order: what a rule says, or just the request's own way."""
+        own = Step(exchange.provider, exchange.model_requested, way, by_rule=False)
+        if not access.org.rules:
+            return (own,)
+        try:
+            rule = access.account.rules.find(
+                exchange.feature, exchange.task, exchange.provider, exchange.model_requested
+            )
+            if rule is None:
+                return (own,)
+            asked = Asked(
+                head=request.head,
+                target=request.target,
+                held=body.held,
+                provider=exchange.provider,
+                model=exchange.model_requested,
+                way=way,
+                org=access.org,
+                credentials=self._credentials.of(access.org),
+            )
+            found = plan(self._router, rule, asked)
+        except Exception as error:  # noqa: BLE001 - counted and logged: a rule must not cost a request
+            counters.rule_faults.inc()
+            self._log.error("defect", error=type(error).__name__, place=_place(error))
+            exchange.marks += ("rule_failed",)
+            return (own,)
+        exchange.rule = rule.name
+        exchange.marks += found.marks
+        # What is streamed on from the client cannot be sent twice.
+        return found.steps if body.is_whole else found.steps[:1]
 
     async def _send(
-        self, request: ClientRequest, exchange: Exchange, org: Org, body: Body | WholeBody, way: Way
+        self, request: ClientRequest, exchange: Exchange, org: Org, body: Body | WholeBody, steps: Sequence[Step]
     ) -> bool:
-        """Send the request its way, and pass on what comes back."""
-        lines = way.lines_before + request.length + way.lines_after
-        outgoing = body.outgoing(exchange)
-        if request.chunked and isinstance(outgoing, bytes | bytearray):
-            lines += b"\r\nContent-Length: %d" % len(outgoing)
+        """Send the request, and pass on what comes back: the first answer that is no reason to try another step."""
         upgrades = request.upgrade and request.asks_for_websocket and not request.body_exists
-        if upgrades:
-            lines += b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
         if org.drain_features and wants_drain(org, exchange.feature) and not upgrades:
             request.on_leave(partial(self._goes_on, request, request.task, exchange))
-        exchange.sent_ns = monotonic_ns()
-        answer = await self._upstream.open(
+        for step in steps[:-1]:
+            answer = await self._try(request, exchange, body, step, upgrades=upgrades)
+            if answer is not None:
+                return await self._pass_on(request, exchange, answer)
+        answer = await self._open(request, exchange, body, steps[-1], upgrades=upgrades)
+        return await self._pass_on(request, exchange, answer)
+
+    async def _try(
+        self, request: ClientRequest, exchange: Exchange, body: Body | WholeBody, step: Step, *, upgrades: bool
+    ) -> Answer | None:
+        """The answer to a step that is not the last one; None if the next one is to be tried."""
+        try:
+            answer = await self._open(request, exchange, body, step, upgrades=upgrades)
+        except (faults.ProviderUnreachable, faults.ProviderTimeout) as fault:
+            exchange.attempts += (f"{step.provider}/{step.model} {fault.code}",)
+        else:
+            status = answer.head.status
+            if status != _TOO_MANY and status < _SERVER_ERROR:
+                return answer
+            answer.close()
+            exchange.attempts += (f"{step.provider}/{step.model} {status}",)
+        counters.failovers.labels(step.provider).inc()
+        return None
+
+    async def _open(
+        self, request: ClientRequest, exchange: Exchange, body: Body | WholeBody, step: Step, *, upgrades: bool
+    ) -> Answer:
+        """Send the request as a step says. Raises ProviderUnreachable, ProviderTimeout and what the upload raises."""
+        way, length = step.way, request.length
+        if step.provider != exchange.provider:
+            exchange.provider, exchange.provider_source = step.provider, "rule"
+        exchange.model_sent = step.model if step.model != exchange.model_requested else ""
+        if step.body is not None:
+            if length:
+                length = b"%d" % (int(length) + len(step.body) - body.held_bytes)
+            outgoing = body.outgoing(exchange, step.body)
+        else:
+            outgoing = body.outgoing(exchange)
+        lines = way.lines_before + length + way.lines_after
+        if request.chunked and isinstance(outgoing, bytes | bytearray):
+            lines += b"\r\nContent-Length: %d" % len(outgoing)
+        if upgrades:
+            lines += b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
+        exchange.sent_ns = exchange.sent_ns or monotonic_ns()
+        return await self._upstream.open(
             request.method,
             way.origin,
             way.target,
@@ -162,6 +240,9 @@ class Proxy:
             on_interim=request.interim,
             upgrades=upgrades,
         )
+
+    async def _pass_on(self, request: ClientRequest, exchange: Exchange, answer: Answer) -> bool:
+        """The answer to the client."""
         try:
             if answer.head.status == _SWITCHING:
                 await run_tunnel(request, answer, exchange)

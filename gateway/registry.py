@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, cast
 
+from gateway.credentials import Credentials
 from gateway.directory import Directory
 from gateway.snapshot import Snapshot
 from shared import counters
@@ -45,13 +46,14 @@ _CURES: Final = {
 class Registry:
     """Keeps a Directory current from Redis until closed. Raises SettingsFault for a URL that redis-py cannot use."""
 
-    def __init__(self, redis_url: SecretUrl, *, poll_s: float, snapshot: Snapshot) -> None:
+    def __init__(self, redis_url: SecretUrl, *, poll_s: float, snapshot: Snapshot, credentials: Credentials) -> None:
         self.directory = Directory()
         self.loaded = asyncio.Event()
         """Set once the registry was read, from Redis or from the copy on disk."""
         self.redis_failing = False
         self._poll_s = poll_s
         self._snapshot = snapshot
+        self._credentials = credentials
         self._seen: tuple[str, int] | None = None
         """Generation and version of what was read last."""
         self._shown_url = str(redis_url)
@@ -76,6 +78,7 @@ class Registry:
                 fix=f"Redis has these records; if it says so at each start, delete {self._snapshot.path}",
             )
         if kept:
+            await asyncio.to_thread(self._credentials.look_up, kept)
             self.directory.merge(kept)
             counters.registry_orgs.set(len(self.directory))
             self.loaded.set()
@@ -113,6 +116,7 @@ class Registry:
                 await asyncio.sleep(_RECONNECT_S)
 
     async def _poll(self) -> None:
+        await asyncio.to_thread(self._credentials.look_again)
         version, generation = await self._redis.mget(VERSION_KEY, COMPLETE_KEY)
         found = (_text(generation), int(version or 0))
         if found != self._seen:
@@ -166,6 +170,9 @@ class Registry:
         return orgs
 
     async def _merge(self, orgs: list[Org]) -> None:
+        if any(org.credentials for org in orgs):
+            # Before the rules that need them apply.
+            await asyncio.to_thread(self._credentials.look_up, orgs)
         taken = self.directory.merge(orgs)
         if taken:
             counters.registry_orgs.set(len(self.directory))

@@ -67,6 +67,7 @@ _TEXT: Final = {
     "sdk": "String",
     "rule": _LOW,
     "service_tier": _LOW,
+    "key": _LOW,
 }
 _FLAGS: Final = ("streaming", "tools_present", "structured_output")
 _INTEGERS: Final = {
@@ -108,6 +109,7 @@ COLUMNS: Final = (
     Column("gateway_boot", "UInt64"),
     Column("gateway_seq", "UInt64"),
     Column("marks", f"Array({_LOW})"),
+    Column("attempts", f"Array({_LOW})"),
 )
 """What an insert fills in; the table may have more columns, with defaults."""
 
@@ -153,7 +155,7 @@ class _Rows:
         self._outcomes: Codes[Outcome] = Codes()
         self._gateway = Repeated()
         self._boot, self._seq = Numbers("Q"), Numbers("Q")
-        self._marks = Lists()
+        self._marks, self._attempts = Lists(), Lists()
 
     def add(self, fields: Fields) -> None:
         columns = fields.columns
@@ -182,6 +184,7 @@ class _Rows:
         self._cost.add(amounts)
         self._outcomes.add(outcomes)
         self._marks.add(_marks(columns["marks"], wrong))
+        self._attempts.add(columns["attempts"])
         self._rows += len(fields.events)
         self._clamped += len(wrong)
 
@@ -225,6 +228,7 @@ class _Rows:
             "gateway_boot": self._boot,
             "gateway_seq": self._seq,
             "marks": self._marks,
+            "attempts": self._attempts,
         }
         unpriced: Counter[str] = Counter()
         for outcome, rows in outcomes.counts().items():

@@ -99,6 +99,12 @@ boot_ended_elsewhere = Gauge(
 )
 push_retries = Counter("lectr_gateway_push_retries", "Frames pushed again", ["reason"], registry=registry)
 registry_orgs = Gauge("lectr_gateway_registry_orgs", "Organisations known", registry=registry)
+rule_faults = Counter(
+    "lectr_gateway_rule_faults", "Requests whose rule failed, and that went unchanged", registry=registry
+)
+failovers = Counter(
+    "lectr_gateway_failovers", "Tries that failed with another one left", ["provider"], registry=registry
+)
 credentials_missing = Gauge(
     "lectr_gateway_credentials_missing", "References to provider keys that lead nowhere here", registry=registry
 )

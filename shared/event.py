@@ -118,3 +118,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True
     structured_output: bool = False
     marks: tuple[str, ...] = ()
     """What was odd about it: provider_unknown, provider_header_invalid, feature_truncated, ..."""
+    attempts: tuple[str, ...] = ()
+    """Tries of a rule that failed before this one: `provider/model 503`, `provider/model provider_timeout`."""
+    key: str = ""
+    """Name of the key that it came with."""
