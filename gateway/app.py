@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import uvloop
 from aiohttp import web
 
+from gateway.budgets import MAX_AGE_MS, Budgets
 from gateway.credentials import Credentials
 from gateway.journal import UPROOTED_FIX, Journal, new_source
 from gateway.probes import Probes
@@ -50,7 +51,7 @@ async def _run(settings: Settings, *, worker: bool) -> None:
         loop.add_signal_handler(number, stop.set)
     counters.gateway_tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
     async with AsyncExitStack() as parts:
-        credentials = Credentials()
+        credentials, budgets = Credentials(), Budgets(max_age_ms=MAX_AGE_MS)
         registry = Registry(
             settings.redis_url,
             poll_s=settings.registry_poll_s,
@@ -85,11 +86,14 @@ async def _run(settings: Settings, *, worker: bool) -> None:
             client_timeout_s=settings.client_timeout_s,
             unattended=Unattended(most=settings.unattended_answers, timeout_s=settings.unattended_timeout_s),
             credentials=credentials,
+            budgets=budgets,
         )
         probes = _probes(registry, journal, shipper, proxy)
         ops_address = await _serve_ops(parts, settings, probes)
         await registry.start()
         parts.push_async_callback(registry.close)
+        spending = asyncio.create_task(registry.spending(budgets).run(), name="spending")
+        parts.callback(spending.cancel)
         journal.start()
         parts.push_async_callback(journal.close)
         shipper.start()

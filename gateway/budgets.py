@@ -16,61 +16,28 @@ The rules:
 import decimal
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from datetime import date, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from typing import Final, Literal, NamedTuple
-
-import msgspec
 
 from gateway.faults import BudgetExceeded
 from shared.organisation import Budget
+from shared.spending import PeriodName, Spend, period_of
 
 Decision = Literal["allow", "alert", "block"]
-PeriodName = Literal["day", "month"]
 SumName = tuple[str, str | None, PeriodName]
 """Of what requests are summed up: organisation, feature or None for all, period."""
 
+MARK_OVER_BUDGET: Final = "over_budget"
+MAX_AGE_MS: Final = 10 * 60_000
+"""A total that is older says nothing of the present but that it was reached."""
 MOST_KEPT: Final = 65_536
 """Sums (organisation, feature, period) that are remembered. Beyond, the one that was not looked at for longest is
 forgotten: it is unknown, so that requests pass."""
 _LOOKS: Final = 2
 """How many of the kept are looked at for each one that comes: more than one, so that they become fewer."""
 _SECOND_MS: Final = 1_000
-_DAY_MS: Final = 86_400_000
-_EPOCH: Final = date(1970, 1, 1)
 _MONEY: Final = decimal.Context(prec=60)
-_TOO_MUCH_USD: Final = 10**18
-"""More than there is; below it sums are exact to the last digit that matters."""
 _SHOWN: Final = Decimal("0.000001")
-
-
-class Period(NamedTuple):
-    """A UTC day or month, Unix ms: the first that is in it, and the first that is not."""
-
-    start_ms: int
-    end_ms: int
-
-
-class Spend(msgspec.Struct, frozen=True, kw_only=True):
-    """What one organisation spent in a period, on one feature or on all. Raises ValueError for what is no money."""
-
-    org: str
-    feature: str | None = None
-    """None: all of the organisation's."""
-    period: PeriodName
-    start_ms: int
-    """When the period began, Unix ms."""
-    total_usd: Decimal
-    mean_usd: Decimal | None = None
-    """Of one request; None: not known, so that requests since then count nothing."""
-    as_of_ms: int
-    """The total has all requests up to this moment, and none after it. Unix ms."""
-
-    def __post_init__(self) -> None:
-        for amount in (self.total_usd, self.mean_usd):
-            if amount is not None and not (amount.is_finite() and 0 <= amount < _TOO_MUCH_USD):
-                raise ValueError("total_usd and mean_usd are amounts from 0 to 10^18 US dollars")
 
 
 class Verdict(NamedTuple):
@@ -192,27 +159,6 @@ def budget_fault(org: str, verdict: Verdict, now_ms: int) -> BudgetExceeded:
         " alert",
         retry_after_s=-(-(verdict.ends_ms - now_ms) // _SECOND_MS),
     )
-
-
-def period_of(name: PeriodName, now_ms: int) -> Period:
-    """The UTC day or month that a moment is in."""
-    day = now_ms // _DAY_MS
-    return _day_of(day) if name == "day" else _month_of(day)
-
-
-@lru_cache(maxsize=16)
-def _day_of(day: int) -> Period:
-    """A day since 1970: the same one for all requests until midnight."""
-    return Period(day * _DAY_MS, (day + 1) * _DAY_MS)
-
-
-@lru_cache(maxsize=16)
-def _month_of(day: int) -> Period:
-    """The month of a day since 1970."""
-    first = (_EPOCH + timedelta(days=day)).replace(day=1)
-    # No month has more than 31 days, and none fewer than 28: 31 days on is in the next one.
-    after = (first + timedelta(days=31)).replace(day=1)
-    return Period((first - _EPOCH).days * _DAY_MS, (after - _EPOCH).days * _DAY_MS)
 
 
 def _tells_more(spend: Spend, known: Spend, now_ms: int) -> bool:

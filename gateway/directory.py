@@ -75,6 +75,8 @@ class Directory:
     def __init__(self) -> None:
         self._by_name: dict[str, Org] = {}
         self._by_hash: dict[str, Access] = {}
+        self.budgeted: set[str] = set()
+        """Organisations that have budgets."""
         self.changes = 0
         """Grows whenever what `find` answers may have changed."""
 
@@ -100,6 +102,7 @@ class Directory:
                 for key in known.keys:
                     self._by_hash.pop(key.sha256, None)
             self._by_name[org.org] = org
+            (self.budgeted.add if org.budgets else self.budgeted.discard)(org.org)
             account = Account(org)
             for key in org.keys:
                 self._by_hash[key.sha256] = Access(account, key)

@@ -13,6 +13,7 @@ from typing import Final
 from gateway import faults
 from gateway.auth import authenticate, require_enabled
 from gateway.body import Body, WholeBody, read_body
+from gateway.budgets import MARK_OVER_BUDGET, Budgets, budget_fault
 from gateway.client import ClientRequest
 from gateway.client_head import ClientHead
 from gateway.credentials import Credentials
@@ -57,6 +58,7 @@ class Proxy:
         client_timeout_s: float,
         unattended: Unattended,
         credentials: Credentials,
+        budgets: Budgets,
     ) -> None:
         self._directory = directory
         self._router = Router(catalogue, bases)
@@ -68,6 +70,7 @@ class Proxy:
         self._unattended = unattended
         self._allowances = Allowances()
         self._credentials = credentials
+        self._budgets = budgets
         self._log = get_log("proxy")
         self._running: set[asyncio.Task[object]] = set()
         self._none_running: asyncio.Future[None] | None = None
@@ -139,11 +142,23 @@ class Proxy:
         )
         exchange.request_bytes = body.held_bytes
         way = self._way(request, exchange, org, body.facts)
+        if org.budgets:
+            self._spend(access, exchange)
         steps = self._steps(request, exchange, access, body, way)
         if limits.concurrent_streams is None or not exchange.streaming:
             return await self._send(request, exchange, org, body, steps)
         with self._allowances.take_stream(org.org, access.key.name, limits, exchange.started_ns):
             return await self._send(request, exchange, org, body, steps)
+
+    def _spend(self, access: Access, exchange: Exchange) -> None:
+        """Count the request against its budgets. Raises BudgetExceeded."""
+        verdict = self._budgets.decide(access.account.budgets, exchange.feature, exchange.started_unix_ms)
+        if verdict.decision == "allow":
+            return
+        counters.budget_decisions.labels(verdict.decision).inc()
+        if verdict.decision == "block":
+            raise budget_fault(access.org.org, verdict, exchange.started_unix_ms)
+        exchange.marks += (MARK_OVER_BUDGET,)
 
     def _steps(
         self, request: ClientRequest, exchange: Exchange, access: Access, body: Body | WholeBody, way: Way

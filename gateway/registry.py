@@ -9,9 +9,11 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, cast
 
+from gateway.budgets import Budgets
 from gateway.credentials import Credentials
 from gateway.directory import Directory
 from gateway.snapshot import Snapshot
+from gateway.spending import Spending
 from shared import counters
 from shared.environment import SecretUrl, SettingsFault
 from shared.logs import get_log
@@ -84,6 +86,10 @@ class Registry:
             self.loaded.set()
             self._log.info("registry_from_disk", orgs=len(kept))
         self._following = asyncio.create_task(self._follow(), name="registry")
+
+    def spending(self, budgets: Budgets) -> Spending:
+        """What tells the budgets of the organisations known here what was spent."""
+        return Spending(self._redis, self.directory, budgets)
 
     async def close(self) -> None:
         """Stop following."""

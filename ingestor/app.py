@@ -26,6 +26,7 @@ from ingestor.registry_log import RegistryLog
 from ingestor.rollup_watch import RollupWatch
 from ingestor.settings import ClickHouseAddress, Settings, clickhouse_of
 from ingestor.silence import Silence
+from ingestor.spending import Spending
 from ingestor.unreported import Unreported
 from ingestor.worker import FIRST_PAUSE_S, LONGEST_PAUSE_S, Parts, Worker
 from shared import counters
@@ -115,7 +116,11 @@ async def _work(
         exploring = group.create_task(beyond.run(serve))
         watch = RollupWatch(clickhouse, redis, health)
         keeper = RegistryKeeper(RegistryLog(redis, clickhouse), health)
-        others = [group.create_task(other) for other in (housekeeping.run(), members.run(), watch.run(), keeper.run())]
+        spending = Spending(redis, clickhouse, health)
+        others = [
+            group.create_task(other)
+            for other in (housekeeping.run(), members.run(), watch.run(), keeper.run(), spending.run())
+        ]
         await stopping.wait()  # a defect in a worker cancels this wait
         exploring.cancel()
         _log.info("stopping", drain_timeout_s=settings.drain_timeout_s)

@@ -105,6 +105,12 @@ rule_faults = Counter(
 failovers = Counter(
     "lectr_gateway_failovers", "Tries that failed with another one left", ["provider"], registry=registry
 )
+spending_refreshes = Counter(
+    "lectr_gateway_spending_refreshes", "Looks at what was spent of budgets", ["outcome"], registry=registry
+)
+budget_decisions = Counter(
+    "lectr_gateway_budget_decisions", "Requests over a budget, by what it asks for", ["action"], registry=registry
+)
 credentials_missing = Gauge(
     "lectr_gateway_credentials_missing", "References to provider keys that lead nowhere here", registry=registry
 )

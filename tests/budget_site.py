@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from gateway.budgets import Budgets, OrgBudgets, Spend, Verdict
+from gateway.budgets import Budgets, OrgBudgets, Verdict
 from shared.organisation import Budget
+from shared.spending import Spend
 
 MAX_AGE_MS = 300_000
 DAY_MS = 86_400_000

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.budgets import ALLOWED, Budgets, OrgBudgets, Spend, judge, period_of
+from gateway.budgets import ALLOWED, Budgets, OrgBudgets, judge
 from shared.organisation import MOST_BUDGETS
+from shared.spending import Spend, period_of
 from tests.budget_site import DAY, DAY_MS, MAX_AGE_MS, NOON, ask, budget, known, monthly, spend
 
 

@@ -8,8 +8,9 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from gateway.budgets import ALLOWED, Spend, Verdict, budget_fault, judge, period_of
+from gateway.budgets import ALLOWED, Verdict, budget_fault, judge
 from shared.organisation import Budget
+from shared.spending import Spend, period_of
 from tests.budget_site import DAY, DAY_MS, MAX_AGE_MS, MONTH, NOON, ask, budget, known, monthly, ms, spend
 
 FRESH, STALE = NOON - MAX_AGE_MS, NOON - MAX_AGE_MS - 1

@@ -1,0 +1,160 @@
+"""What organisations with budgets spent this UTC day and month, told to the gateways every few seconds.
+
+In: budgets from the registry, costs from ClickHouse up to the moment before which every request is stored. Out: totals
+in Redis, each exact up to that moment. A fault costs a moment's delay: gateways serve what they do not know about.
+"""
+
+import asyncio
+from collections import defaultdict
+from decimal import Decimal
+from typing import Any, Final, cast
+
+from ingestor.clickhouse import ClickHouse
+from ingestor.faults import IngestorFault
+from ingestor.probes import OWNER, Health
+from ingestor.redis_link import Redis, translated
+from shared import counters
+from shared.clock import unix_ms
+from shared.logs import get_log
+from shared.organisation import Budget, Org
+from shared.registry import ORGS_KEY, VERSION_KEY, VERSIONS_KEY, RegistryFault, decode_org
+from shared.spending import SPEND_KEY, PeriodName, Spend, encode_spends, period_of
+from shared.tasks import cancelled
+
+_TICK_S: Final = 5.0
+_ORGS_PER_PAGE: Final = 500
+_COMPLETE: Final = """
+SELECT ifNull(toUnixTimestamp64Milli(minOrNull(complete_up_to)), 0) FROM ingestion_progress FINAL WHERE NOT retired
+"""
+_SPENT: Final = """
+SELECT org, feature, sum(usd), sum(n) FROM
+(
+    SELECT org, feature, cost AS usd, requests AS n FROM requests_hourly
+    WHERE org IN {orgs:Array(String)}
+        AND hour >= fromUnixTimestamp64Milli({start:Int64}, 'UTC')
+        AND hour < toStartOfHour(fromUnixTimestamp64Milli({end:Int64}, 'UTC'))
+    UNION ALL
+    SELECT org, feature, ifNull(cost, 0) AS usd, 1 AS n FROM requests
+    WHERE org IN {orgs:Array(String)}
+        AND ts >= toStartOfHour(fromUnixTimestamp64Milli({end:Int64}, 'UTC'))
+        AND ts >= fromUnixTimestamp64Milli({start:Int64}, 'UTC')
+        AND ts < fromUnixTimestamp64Milli({end:Int64}, 'UTC')
+)
+GROUP BY org, feature
+"""
+"""Whole hours from the rollup, the hour that is being filled from the table: both say the same of any hour."""
+
+_log = get_log("spending")
+_Spent = dict[tuple[str, str | None], tuple[Decimal, int]]
+"""Organisation and feature, None for all -> US dollars, requests."""
+
+
+class Spending:
+    """Of all organisations, kept by the process that owns partition 0."""
+
+    def __init__(self, redis: Redis, clickhouse: ClickHouse, health: Health) -> None:
+        self._redis = redis
+        self._clickhouse = clickhouse
+        self._health = health
+        self._budgets: dict[str, tuple[Budget, ...]] = {}
+        """Of organisations that have any."""
+        self._version: int | None = None
+        """Of the registry as it was read last."""
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            if self._health.partitions.get(0) == OWNER:
+                try:
+                    await self.look()
+                except IngestorFault as fault:
+                    counters.housekeeping_faults.labels(fault.label).inc()
+                    _log.warning("spending not known", detail=str(fault))
+            if cancelled():
+                raise asyncio.CancelledError
+
+    async def look(self) -> None:
+        """Once. Raises IngestorFault."""
+        await self._read_budgets()
+        if not self._budgets:
+            return
+        ((complete_ms,),) = await self._clickhouse.query(_COMPLETE)
+        # Clocks of gateways may be ahead of this one, never by a period.
+        as_of_ms = min(int(complete_ms), unix_ms())
+        if as_of_ms <= 0:
+            return
+        names = sorted(self._budgets)
+        for start in range(0, len(names), _ORGS_PER_PAGE):
+            some = names[start : start + _ORGS_PER_PAGE]
+            spent = {period: await self._spent(some, period, as_of_ms) for period in ("day", "month")}
+            told = {name: encode_spends(_spends(name, self._budgets[name], spent, as_of_ms)) for name in some}
+            with translated():
+                await self._redis.hset(SPEND_KEY, mapping=cast("Any", told))
+
+    async def _spent(self, orgs: list[str], period: str, as_of_ms: int) -> _Spent:
+        start_ms = period_of(cast("PeriodName", period), as_of_ms).start_ms
+        spent: defaultdict[tuple[str, str | None], tuple[Decimal, int]] = defaultdict(lambda: (Decimal(0), 0))
+        parameters = {"orgs": orgs, "start": start_ms, "end": as_of_ms}
+        for org, feature, usd, requests in await self._clickhouse.query(_SPENT, parameters):
+            for name in ((str(org), str(feature)), (str(org), None)):
+                total, count = spent[name]
+                spent[name] = (total + Decimal(usd), count + int(requests))
+        return spent
+
+    async def _read_budgets(self) -> None:
+        with translated():
+            version = int(await self._redis.get(VERSION_KEY) or 0)
+        if version == self._version:
+            return
+        if self._version is not None and self._version < version:
+            with translated():
+                names = await self._redis.execute_command(
+                    "ZRANGE", VERSIONS_KEY, f"({self._version}", "+inf", "BYSCORE"
+                )
+            for start in range(0, len(names), _ORGS_PER_PAGE):
+                with translated():
+                    found = await self._redis.hmget(ORGS_KEY, names[start : start + _ORGS_PER_PAGE])
+                self._take(found)
+        else:
+            cursor = 0
+            while True:
+                with translated():
+                    cursor, page = await self._redis.hscan(ORGS_KEY, cursor, count=_ORGS_PER_PAGE)
+                self._take(list(cast("dict[bytes, bytes]", page).values()))
+                if not cursor:
+                    break
+        self._version = version
+
+    def _take(self, records: list[bytes | str | None]) -> None:
+        for record in records:
+            try:
+                org = decode_org(record or b"")
+            except RegistryFault:
+                continue  # the registry's keeper says it
+            self._put(org)
+
+    def _put(self, org: Org) -> None:
+        if org.budgets:
+            self._budgets[org.org] = org.budgets
+        else:
+            self._budgets.pop(org.org, None)
+
+
+def _spends(org: str, budgets: tuple[Budget, ...], spent: dict[str, _Spent], as_of_ms: int) -> list[Spend]:
+    measured = dict.fromkeys((budget.feature, budget.period) for budget in budgets)
+    spends = []
+    for feature, period in measured:
+        total, requests = spent[period].get((org, feature), (Decimal(0), 0))
+        spends.append(
+            Spend(
+                org=org,
+                feature=feature,
+                period=period,
+                start_ms=period_of(period, as_of_ms).start_ms,
+                total_usd=max(total, Decimal(0)),
+                mean_usd=total / requests if requests and total > 0 else None,
+                as_of_ms=as_of_ms,
+            )
+        )
+    return spends
