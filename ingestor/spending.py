@@ -109,9 +109,8 @@ class Spending:
             return
         if self._version is not None and self._version < version:
             with translated():
-                names = await self._redis.execute_command(
-                    "ZRANGE", VERSIONS_KEY, f"({self._version}", "+inf", "BYSCORE"
-                )
+                client = cast("Any", self._redis)
+                names = await client.execute_command("ZRANGE", VERSIONS_KEY, f"({self._version}", "+inf", "BYSCORE")
             for start in range(0, len(names), _ORGS_PER_PAGE):
                 with translated():
                     found = await self._redis.hmget(ORGS_KEY, names[start : start + _ORGS_PER_PAGE])
