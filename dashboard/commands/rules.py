@@ -1,0 +1,176 @@
+"""`rule`: where requests are sent instead, and where next if that fails."""
+
+import json
+from typing import Any
+
+import click
+import msgspec
+
+from dashboard import edits
+from dashboard.commands.door import as_json, confirm, org_name, show, table, with_registry, yes
+from dashboard.registry import Registry
+from shared.event import UNTAGGED
+from shared.organisation import Org, Rule, Target
+from shared.registry import RegistryFault
+from shared.rules import RuleTable, explain, problems_of
+
+_rule_name = click.argument("rule_name", metavar="RULE")
+
+
+@click.group()
+def rule() -> None:
+    """Rules send requests to another model or provider. The first enabled one that matches applies."""
+
+
+@rule.command("set")
+@org_name
+@_rule_name
+@click.option("--priority", type=int, default=100, show_default=True, help="The lowest comes first.")
+@click.option("--feature", help="Only requests with this X-Lectr-Feature; 'untagged' for those without.")
+@click.option("--task", help="Only requests with this X-Lectr-Task.")
+@click.option("--provider", help="Only requests to this provider.")
+@click.option("--model", help="Only requests for this model; with a * at its end, for all that begin so.")
+@click.option("--to", "to", metavar="[PROVIDER/]MODEL", help="Where they go. 'groq/' keeps the model.")
+@click.option(
+    "--failover",
+    multiple=True,
+    metavar="[PROVIDER/]MODEL",
+    help="Where next, if that cannot be reached or answers 429 or 5xx; repeatable.",
+)
+@click.option("--disabled", is_flag=True, help="Keep it, but do not apply it.")
+@as_json
+@with_registry
+def set_rule(
+    registry: Registry,
+    *,
+    name: str,
+    rule_name: str,
+    to: str | None,
+    failover: tuple[str, ...],
+    disabled: bool,
+    as_json: bool,
+    **fields: Any,
+) -> None:
+    """Add a rule, or replace the one of this name."""
+    made = edits.checked(
+        Rule(
+            name=rule_name,
+            enabled=not disabled,
+            target=_target(to) if to else Target(),
+            failover=tuple(map(_target, failover)),
+            **fields,
+        )
+    )
+    changed = registry.edit(name, edits.put_rule(made), f"set rule {rule_name}")
+    for problem in problems_of(changed.rules).warnings:
+        click.echo(f"lectr: {problem}", err=True)
+    show(changed, as_json=as_json, text=f"rule {rule_name} of {name}: {_conditions(made)} -> {_targets(made)}")
+
+
+@rule.command("list")
+@org_name
+@as_json
+@with_registry
+def list_rules(registry: Registry, *, name: str, as_json: bool) -> None:
+    """List the rules of an organisation in the order in which they are looked at."""
+    rules = sorted(registry.org(name).rules, key=lambda one: one.priority)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(rules)))
+        return
+    table(
+        ("priority", "rule", "state", "if", "goes to"),
+        [
+            (str(one.priority), one.name, "on" if one.enabled else "off", _conditions(one), _targets(one))
+            for one in rules
+        ],
+    )
+
+
+@rule.command("test")
+@org_name
+@click.option("--feature", default=UNTAGGED, help="As in X-Lectr-Feature.")
+@click.option("--task", default="", help="As in X-Lectr-Task.")
+@click.option("--provider", required=True, help="The provider that the request would go to without a rule.")
+@click.option("--model", required=True, help="The model that it asks for.")
+@as_json
+@with_registry
+def test_rule(
+    registry: Registry, *, name: str, feature: str, task: str, provider: str, model: str, as_json: bool
+) -> None:
+    """What would happen to a request."""
+    org = registry.org(name)
+    found = explain(RuleTable(org.rules), feature, task, provider, model)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(found)))
+        return
+    for passed in found.passed_over:
+        click.echo(f"not {passed.rule.name}: {passed.reason}")
+    if found.rule is None:
+        click.echo(f"no rule applies: it goes to {provider} as it is")
+        return
+    click.echo(f"rule {found.rule.name} applies: it goes to {_targets(found.rule)}")
+    for needed in _missing_credentials(org, found.rule, provider):
+        click.echo(f"but {name} has no {needed} key; set one with: credential set {name} {needed} env:NAME")
+
+
+@rule.command("enable")
+@org_name
+@_rule_name
+@as_json
+@with_registry
+def enable(registry: Registry, *, name: str, rule_name: str, as_json: bool) -> None:
+    """Apply a rule."""
+    changed = registry.edit(name, edits.switch_rule(rule_name, enabled=True), f"enable rule {rule_name}")
+    show(changed, as_json=as_json, text=f"rule {rule_name} of {name} is on")
+
+
+@rule.command("disable")
+@org_name
+@_rule_name
+@as_json
+@with_registry
+def disable(registry: Registry, *, name: str, rule_name: str, as_json: bool) -> None:
+    """Pass over a rule, and keep it."""
+    changed = registry.edit(name, edits.switch_rule(rule_name, enabled=False), f"disable rule {rule_name}")
+    show(changed, as_json=as_json, text=f"rule {rule_name} of {name} is off")
+
+
+@rule.command("remove")
+@org_name
+@_rule_name
+@yes
+@as_json
+@with_registry
+def remove(registry: Registry, *, name: str, rule_name: str, yes: bool, as_json: bool) -> None:
+    """Remove a rule."""
+    confirm(f"Rule {rule_name!r} of {name} will be gone. Go on?", yes=yes)
+    changed = registry.edit(name, edits.remove_rule(rule_name), f"remove rule {rule_name}")
+    show(changed, as_json=as_json, text=f"rule {rule_name} of {name} is removed")
+
+
+def _target(text: str) -> Target:
+    """`groq/llama-3.1-8b-instant`, `gpt-4o-mini`, `groq/`; a model's own slashes follow a provider's name."""
+    first, slash, rest = text.partition("/")
+    if slash and first in {"openai", "anthropic", "groq", "gemini", "azure"}:
+        return msgspec.convert({"provider": first, **({"model": rest} if rest else {})}, Target)
+    if not text:
+        raise RegistryFault("target: give a model, like gpt-4o-mini, or PROVIDER/MODEL")
+    return Target(model=text)
+
+
+def _conditions(one: Rule) -> str:
+    fields = ("feature", "task", "provider", "model")
+    return ", ".join(f"{field} {value}" for field in fields if (value := getattr(one, field)) is not None) or "any"
+
+
+def _targets(one: Rule) -> str:
+    return ", then ".join(_name(target) for target in (one.target, *one.failover))
+
+
+def _name(target: Target) -> str:
+    return f"{target.provider}/{target.model or ''}" if target.provider else target.model or "where it was going"
+
+
+def _missing_credentials(org: Org, one: Rule, provider: str) -> list[str]:
+    asked = [target.provider for target in (one.target, *one.failover) if target.provider]
+    return sorted({needed for needed in asked if needed != provider and needed not in org.credentials})
