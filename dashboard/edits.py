@@ -120,7 +120,7 @@ def remove_rule(name: str) -> Edit:
 def put_budget(budget: Budget) -> Edit:
     """Add a budget, or replace the one of this name."""
     checked(budget)
-    if budget.limit_usd <= 0 or not budget.limit_usd.is_finite():
+    if not budget.limit_usd.is_finite() or budget.limit_usd <= 0:
         raise RegistryFault(f"budget {budget.name!r}: limit_usd {budget.limit_usd} is no amount above 0, like 250.00")
     return lambda org: checked(msgspec.structs.replace(org, budgets=_put(org.budgets, budget)))
 
