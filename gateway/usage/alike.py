@@ -71,7 +71,13 @@ class AlikeChunks:
     def _is_alike(self, data: bytes) -> bool:
         """Whether it would teach what is known: of chunks that came together the first is enough."""
         begin, end = self._begin[len(_FIELD) :], self._end[: -len(_EVENT_END)]
-        return bool(begin) and data.startswith(begin) and data.endswith(end)
+        return (
+            bool(begin)
+            and data.startswith(begin)
+            and data.endswith(end)
+            # Further fields may stand between the two.
+            and not data[len(begin) : -len(end)].translate(None, _PLAIN)
+        )
 
     def _learn(self, data: bytes) -> None:
         self._unused += 1
@@ -80,7 +86,10 @@ class AlikeChunks:
             stop = data.find(b'"', start)
             if start >= len(key) and stop >= 0:
                 begin, text, end = data[:start], data[start:stop], data[stop:]
-                if text.translate(None, _PLAIN) or text_of_chunk(begin + text + b"0" + end) != text.decode() + "0":
+                # Two of these: another text in the chunk may be what this one would become.
+                if text.translate(None, _PLAIN) or any(
+                    text_of_chunk(begin + tried + end) != tried.decode() for tried in (text, text + b"0")
+                ):
                     return
                 self._begin, self._end = _FIELD + begin, end + _EVENT_END
                 self._between = self._end + self._begin
