@@ -16,6 +16,7 @@ _EVENT_END: Final = b"\n\n"
 _TEXT_KEYS: Final = (b'"content":"', b'"content": "')
 _PLAIN: Final = bytes(sign for sign in range(0x20, 0x7F) if sign not in b'"\\')
 """What stands for itself in a JSON string."""
+_PLAIN_OR_BEYOND_ASCII: Final = _PLAIN + bytes(range(0x80, 0x100))
 _LONGEST_CHUNK_BYTES: Final = 2_048
 _MOST_UNUSED: Final = 8
 """So many learned in vain, one after the other, and a stream's chunks are all parsed: some are padded at random."""
@@ -99,11 +100,10 @@ class AlikeChunks:
 
 def _is_text(texts: list[bytes], joined: bytes) -> bool:
     """Whether each is what stands between the quotes of a JSON string, without escapes."""
-    others = joined.translate(None, _PLAIN)
-    if not others:
-        return True
-    if min(others) < 0x80:  # noqa: PLR2004 - ASCII's end
+    if joined.translate(None, _PLAIN_OR_BEYOND_ASCII):
         return False
+    if joined.isascii():
+        return True
     try:
         # A sign that came in two halves is broken, though it would be whole if they were put together.
         b" ".join(texts).decode()
