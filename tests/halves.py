@@ -1,7 +1,7 @@
 """`python -m tests.halves`: all tests, as two pytest processes side by side; what most tests do is wait.
 
-The second half holds most tests that bring installations of their own. Each half ends with the search for leaks, over
-what it wrote itself. Exit code 0 only if both are green.
+The second half holds most tests that bring installations of their own, and as many others as make it as long. Each half
+ends with the search for leaks, over what it wrote itself. Exit code 0 only if both are green.
 """
 
 import subprocess
@@ -11,6 +11,7 @@ from pathlib import Path
 
 LEAKS = "tests/test_leaks.py"
 SECOND = (
+    "tests/conformance",
     "tests/faults",
     "tests/model",
     "tests/test_local_stack.py",

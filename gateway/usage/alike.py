@@ -16,6 +16,7 @@ _EVENT_END: Final = b"\n\n"
 _TEXT_KEYS: Final = (b'"content":"', b'"content": "')
 _PLAIN: Final = bytes(sign for sign in range(0x20, 0x7F) if sign not in b'"\\')
 """What stands for itself in a JSON string."""
+_PLAIN_OR_BEYOND_ASCII: Final = _PLAIN + bytes(range(0x80, 0x100))
 _LONGEST_CHUNK_BYTES: Final = 2_048
 _MOST_UNUSED: Final = 8
 """So many learned in vain, one after the other, and a stream's chunks are all parsed: some are padded at random."""
@@ -71,7 +72,13 @@ class AlikeChunks:
     def _is_alike(self, data: bytes) -> bool:
         """Whether it would teach what is known: of chunks that came together the first is enough."""
         begin, end = self._begin[len(_FIELD) :], self._end[: -len(_EVENT_END)]
-        return bool(begin) and data.startswith(begin) and data.endswith(end)
+        return (
+            bool(begin)
+            and data.startswith(begin)
+            and data.endswith(end)
+            # Further fields may stand between the two.
+            and not data[len(begin) : -len(end)].translate(None, _PLAIN)
+        )
 
     def _learn(self, data: bytes) -> None:
         self._unused += 1
@@ -80,7 +87,10 @@ class AlikeChunks:
             stop = data.find(b'"', start)
             if start >= len(key) and stop >= 0:
                 begin, text, end = data[:start], data[start:stop], data[stop:]
-                if text.translate(None, _PLAIN) or text_of_chunk(begin + text + b"0" + end) != text.decode() + "0":
+                # Two of these: another text in the chunk may be what this one would become.
+                if text.translate(None, _PLAIN) or any(
+                    text_of_chunk(begin + tried + end) != tried.decode() for tried in (text, text + b"0")
+                ):
                     return
                 self._begin, self._end = _FIELD + begin, end + _EVENT_END
                 self._between = self._end + self._begin
@@ -90,11 +100,10 @@ class AlikeChunks:
 
 def _is_text(texts: list[bytes], joined: bytes) -> bool:
     """Whether each is what stands between the quotes of a JSON string, without escapes."""
-    others = joined.translate(None, _PLAIN)
-    if not others:
-        return True
-    if min(others) < 0x80:  # noqa: PLR2004 - ASCII's end
+    if joined.translate(None, _PLAIN_OR_BEYOND_ASCII):
         return False
+    if joined.isascii():
+        return True
     try:
         # A sign that came in two halves is broken, though it would be whole if they were put together.
         b" ".join(texts).decode()

@@ -81,11 +81,10 @@ def test_before_the_head(site: Site, feature: str, leave: Leave) -> None:
     site.assert_free()
 
 
-@LEAVES
-def test_inside_a_stream(site: Site, feature: str, leave: Leave) -> None:
-    """A client that leaves in the middle of a stream ends it at the provider, between two events as well."""
+def stream_that_goes_on(site: Site, *events: bytes) -> Parting:
+    """The provider sends these, and waits for the client to leave before the last chunk."""
     parting = Parting()
-    started = answer_bytes(STATUS, SSE, CHUNKED, body=chunked(EVENTS[0] + b"\n\n").removesuffix(b"0\r\n\r\n"))
+    started = answer_bytes(STATUS, SSE, CHUNKED, body=chunked(*events).removesuffix(b"0\r\n\r\n"))
 
     def play(connection: Connection, request: Request) -> None:
         connection.read_body(request)
@@ -93,6 +92,13 @@ def test_inside_a_stream(site: Site, feature: str, leave: Leave) -> None:
         parting.wait(connection)
 
     site.provider.script = play
+    return parting
+
+
+@LEAVES
+def test_inside_a_stream(site: Site, feature: str, leave: Leave) -> None:
+    """A client that leaves in the middle of a stream ends it at the provider, between two events as well."""
+    parting = stream_that_goes_on(site, EVENTS[0] + b"\n\n")
     with site.client() as client:
         client.send(chat(site, feature))
         assert client.wire.until(EVENTS[0] + b"\n\n")
@@ -104,16 +110,7 @@ def test_inside_a_stream(site: Site, feature: str, leave: Leave) -> None:
 @LEAVES
 def test_behind_the_end_marker(site: Site, feature: str, leave: Leave) -> None:
     """A client that closes at a stream's end marker, as SDKs do, had its answer: no disconnect, usage as reported."""
-    parting = Parting()
-    whole = chunked(*(event + b"\n\n" for event in STREAM))
-    started = answer_bytes(STATUS, SSE, CHUNKED, body=whole.removesuffix(b"0\r\n\r\n"))
-
-    def play(connection: Connection, request: Request) -> None:
-        connection.read_body(request)
-        connection.send_pieces([started])
-        parting.wait(connection)
-
-    site.provider.script = play
+    parting = stream_that_goes_on(site, *(event + b"\n\n" for event in STREAM))
     with site.client() as client:
         client.send(chat(site, feature))
         assert client.wire.until(b"data: [DONE]\n\n")
