@@ -74,6 +74,8 @@ class Asked(msgspec.Struct, frozen=True):
     target: str
     held: bytes | bytearray
     """What was read of the body; JSON is whole."""
+    readable: bool
+    """Whether that is a JSON object."""
     provider: str
     model: str
     way: Way
@@ -144,7 +146,7 @@ def _with_model(asked: Asked, model: str) -> tuple[str, bytes | None] | None:
     if head.body_kind == "multipart":
         body = replace_form_model(asked.held, head.headers.get("Content-Type", ""), model)
     else:
-        body = replace_model(asked.held, model)
+        body = replace_model(asked.held, model) if asked.readable else None
     return None if body is None else (target, body)
 
 

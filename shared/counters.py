@@ -109,7 +109,7 @@ spending_refreshes = Counter(
     "lectr_gateway_spending_refreshes", "Looks at what was spent of budgets", ["outcome"], registry=registry
 )
 budget_decisions = Counter(
-    "lectr_gateway_budget_decisions", "Requests over a budget, by what it asks for", ["action"], registry=registry
+    "lectr_gateway_budget_decisions", "Requests over a budget, by what becomes of them", ["outcome"], registry=registry
 )
 credentials_missing = Gauge(
     "lectr_gateway_credentials_missing", "References to provider keys that lead nowhere here", registry=registry

@@ -101,6 +101,16 @@ def test_another_model(asked: Asked) -> None:
     assert event.key == "default"
 
 
+def test_what_is_no_request_for_an_answer_is_unchanged(asked: Asked) -> None:
+    """Looking a model up asks for nothing that could come from another one: no rule applies."""
+    asked.rule(target=Target(provider="groq", model="gpt-4o-mini"))
+    fields = {"X-Lectr-Key": asked.key, "Authorization": f"Bearer {OWN_KEY}"}
+    fetch(f"{asked.gateway.url}/v1/models/gpt-4o", headers=fields)
+    record = asked.site.mock.requests()[-1]
+    assert record["path"].endswith("/v1/models/gpt-4o")
+    assert (asked.event().rule, asked.event().model_requested) == ("", "gpt-4o")
+
+
 def test_what_does_not_match_is_unchanged(asked: Asked) -> None:
     """Another feature than the rule's: the request goes its way, and the row names no rule."""
     asked.rule(feature="chat", target=Target(model="gpt-4o-mini"))

@@ -1,0 +1,138 @@
+"""Sends a request: where its rule says, and to the next target if that fails before the first byte of an answer.
+
+In: a request whose way is known. Out: the answer to relay, and on the exchange what was tried before. Without a rule
+there is one step, the request's own. A rule that fails costs nothing: the request goes its own way.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.body import Body, WholeBody
+from gateway.client import ClientRequest
+from gateway.credentials import Credentials
+from gateway.destination import Router, Way
+from gateway.directory import Access
+from gateway.exchange import Exchange
+from gateway.faults import ProviderTimeout, ProviderUnreachable
+from gateway.redirect import Asked, Step, plan
+from gateway.upstream import Answer, Upstream
+from shared import counters
+from shared.clock import monotonic_ns
+from shared.logs import get_log, place_of
+
+MARK_RULE_FAILED: Final = "rule_failed"
+_TOO_MANY: Final = 429
+_SERVER_ERROR: Final = 500
+
+
+class Attempts:
+    """How requests are sent; remembers nothing of any."""
+
+    def __init__(self, upstream: Upstream, router: Router, credentials: Credentials) -> None:
+        self._upstream = upstream
+        self._router = router
+        self._credentials = credentials
+        self._log = get_log("rules")
+
+    def steps(
+        self, request: ClientRequest, exchange: Exchange, access: Access, body: Body | WholeBody, way: Way
+    ) -> Sequence[Step]:
+        """What to try in order: what a rule says, or just the request's own way."""
+        own = Step(exchange.provider, exchange.model_requested, way, by_rule=False)
+        if not access.org.rules or request.method != "POST":
+            # What asks for no answer of a model names objects of one provider.
+            return (own,)
+        try:
+            rule = access.account.rules.find(
+                exchange.feature, exchange.task, exchange.provider, exchange.model_requested
+            )
+            if rule is None:
+                return (own,)
+            asked = Asked(
+                head=request.head,
+                target=request.target,
+                held=body.held,
+                readable=exchange.facts.readable,
+                provider=exchange.provider,
+                model=exchange.model_requested,
+                way=way,
+                org=access.org,
+                credentials=self._credentials.of(access.org),
+            )
+            found = plan(self._router, rule, asked)
+        except Exception as error:  # noqa: BLE001 - counted and logged: a rule must not cost a request
+            counters.rule_faults.inc()
+            self._log.error("defect", error=type(error).__name__, place=place_of(error))
+            exchange.marks += (MARK_RULE_FAILED,)
+            return (own,)
+        exchange.rule = rule.name
+        exchange.marks += found.marks
+        # What is streamed on from the client cannot be sent twice.
+        return found.steps if body.is_whole else found.steps[:1]
+
+    async def answer(
+        self,
+        request: ClientRequest,
+        exchange: Exchange,
+        body: Body | WholeBody,
+        steps: Sequence[Step],
+        *,
+        upgrades: bool,
+    ) -> Answer:
+        """The first answer that is no reason to try another step, or the last one.
+
+        Raises ProviderUnreachable, ProviderTimeout and what the upload raises.
+        """
+        for step in steps[:-1]:
+            answer = await self._try(request, exchange, body, step, upgrades=upgrades)
+            if answer is not None:
+                return answer
+        return await self._open(request, exchange, body, steps[-1], upgrades=upgrades)
+
+    async def _try(
+        self, request: ClientRequest, exchange: Exchange, body: Body | WholeBody, step: Step, *, upgrades: bool
+    ) -> Answer | None:
+        """The answer to a step that is not the last one; None if the next one is to be tried."""
+        try:
+            answer = await self._open(request, exchange, body, step, upgrades=upgrades)
+        except (ProviderUnreachable, ProviderTimeout) as fault:
+            exchange.attempts += (f"{step.provider}/{step.model} {fault.code}",)
+        else:
+            status = answer.head.status
+            if status != _TOO_MANY and status < _SERVER_ERROR:
+                return answer
+            answer.close()
+            exchange.attempts += (f"{step.provider}/{step.model} {status}",)
+        counters.failovers.labels(step.provider).inc()
+        return None
+
+    async def _open(
+        self, request: ClientRequest, exchange: Exchange, body: Body | WholeBody, step: Step, *, upgrades: bool
+    ) -> Answer:
+        """Send the request as a step says. Raises ProviderUnreachable, ProviderTimeout and what the upload raises."""
+        way, length = step.way, request.length
+        if step.provider != exchange.provider:
+            exchange.provider, exchange.provider_source = step.provider, "rule"
+        exchange.model_sent = step.model if step.model != exchange.model_requested else ""
+        if step.body is not None:
+            if length:
+                length = b"%d" % (int(length) + len(step.body) - body.held_bytes)
+            outgoing = body.outgoing(exchange, step.body)
+        else:
+            outgoing = body.outgoing(exchange)
+        lines = way.lines_before + length + way.lines_after
+        if request.chunked and isinstance(outgoing, bytes | bytearray):
+            lines += b"\r\nContent-Length: %d" % len(outgoing)
+        if upgrades:
+            lines += b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
+        exchange.sent_ns = exchange.sent_ns or monotonic_ns()
+        return await self._upstream.open(
+            request.method,
+            way.origin,
+            way.target,
+            lines,
+            outgoing,
+            chunked=request.chunked,
+            on_interim=request.interim,
+            upgrades=upgrades,
+        )
