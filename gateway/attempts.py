@@ -14,7 +14,7 @@ from gateway.destination import Router, Way
 from gateway.directory import Access
 from gateway.exchange import Exchange
 from gateway.faults import ProviderTimeout, ProviderUnreachable
-from gateway.redirect import Asked, Step, plan
+from gateway.redirect import Asked, Step, as_deployed, plan
 from gateway.upstream import Answer, Upstream
 from shared import counters
 from shared.clock import monotonic_ns
@@ -39,36 +39,43 @@ class Attempts:
     ) -> Sequence[Step]:
         """What to try in order: what a rule says, or just the request's own way."""
         own = Step(exchange.provider, exchange.model_requested, way, by_rule=False)
-        if not access.org.rules or request.method != "POST":
-            # What asks for no answer of a model names objects of one provider.
+        org = access.org
+        if not org.rules and not (exchange.provider == "azure" and any(one.deployments for one in org.azure)):
             return (own,)
+        asked = Asked(
+            head=request.head,
+            target=request.target,
+            held=body.held,
+            readable=exchange.facts.readable,
+            provider=exchange.provider,
+            model=exchange.model_requested,
+            way=way,
+            org=org,
+            credentials=self._credentials.of(org) if org.credentials else {},
+        )
         try:
-            rule = access.account.rules.find(
-                exchange.feature, exchange.task, exchange.provider, exchange.model_requested
-            )
-            if rule is None:
-                return (own,)
-            asked = Asked(
-                head=request.head,
-                target=request.target,
-                held=body.held,
-                readable=exchange.facts.readable,
-                provider=exchange.provider,
-                model=exchange.model_requested,
-                way=way,
-                org=access.org,
-                credentials=self._credentials.of(access.org),
-            )
-            found = plan(self._router, rule, asked)
+            steps = self._by_rule(request, exchange, access, asked) or (own,)
+            steps = tuple(as_deployed(step, asked) for step in steps)
         except Exception as error:  # noqa: BLE001 - counted and logged: a rule must not cost a request
             counters.rule_faults.inc()
             self._log.error("defect", error=type(error).__name__, place=place_of(error))
+            exchange.rule = ""
             exchange.marks += (MARK_RULE_FAILED,)
             return (own,)
+        # What is streamed on from the client cannot be sent twice.
+        return steps if body.is_whole else steps[:1]
+
+    def _by_rule(self, request: ClientRequest, exchange: Exchange, access: Access, asked: Asked) -> Sequence[Step]:
+        """What a rule says; nothing if none applies: what asks for no answer names objects of one provider."""
+        if not access.org.rules or request.method != "POST":
+            return ()
+        rule = access.account.rules.find(exchange.feature, exchange.task, asked.provider, asked.model)
+        if rule is None:
+            return ()
+        found = plan(self._router, rule, asked)
         exchange.rule = rule.name
         exchange.marks += found.marks
-        # What is streamed on from the client cannot be sent twice.
-        return found.steps if body.is_whole else found.steps[:1]
+        return found.steps
 
     async def answer(
         self,

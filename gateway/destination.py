@@ -130,9 +130,12 @@ def _bases_of(org: "Org", bases: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def azure_of(org: "Org", model: str) -> "Azure | None":
-    """The resource that has a deployment of this model, the first one if none says so; None where there is none."""
+    """The resource that has a deployment of this model or name, the first one if none says so; None: there is none."""
     for resource in org.azure:
         if model in resource.deployments:
+            return resource
+    for resource in org.azure:
+        if model in resource.deployments.values():
             return resource
     return org.azure[0] if org.azure else None
 
