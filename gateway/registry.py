@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _SOCKET_TIMEOUT_S: Final = 5.0
 _RECONNECT_S: Final = 0.5
+_INCOMPLETE_S: Final = 1.0
 _RECORDS_PER_READ: Final = 200
 _MOST_CHANGED: Final = 5_000
 """More changed records than these are not asked for one by one."""
@@ -56,7 +57,8 @@ class Registry:
         self.directory = Directory()
         self.loaded = asyncio.Event()
         """Set once the registry was read, from Redis or from the copy on disk."""
-        self.redis_failing = False
+        self._failing_by = ""
+        """The error that was said last."""
         self._poll_s = poll_s
         self._snapshot = snapshot
         self._credentials = credentials
@@ -97,6 +99,11 @@ class Registry:
         self._copy.start()
         self._following = asyncio.create_task(self._follow(), name="registry")
 
+    @property
+    def redis_failing(self) -> bool:
+        """Whether changes cannot be pushed, if they are seen at all."""
+        return bool(self._failing_by)
+
     def spending(self, budgets: Budgets) -> Spending:
         """What tells the budgets of the organisations known here what was spent."""
         return Spending(self._redis, self.directory, budgets)
@@ -116,9 +123,9 @@ class Registry:
                 # Subscribed before the first read: a change in between is then seen twice, not never.
                 async with await subscribe_near(self._redis, VERSION_KEY, CHANGES_CHANNEL) as changes:
                     await self._poll()
-                    if self.redis_failing:
+                    if self._failing_by:
                         self._log.info("redis_available")
-                        self.redis_failing = False
+                        self._failing_by = ""
                     await self._listen(changes)
                     while not await self._poll():
                         await self._listen(changes)
@@ -128,16 +135,15 @@ class Registry:
                 if cancelled():
                     raise asyncio.CancelledError from None
                 counters.registry_refreshes.labels("failed").inc()
-                if not self.redis_failing:
-                    self._log.warning(
-                        "redis_unavailable",
-                        error=type(error).__name__,
-                        url=self._shown_url,
-                        fix=_CURES.get(type(error).__name__, _START_IT),
-                    )
-                self.redis_failing = True
+                self._say_failing(type(error).__name__)
                 await self._poll_alone()
                 await asyncio.sleep(_RECONNECT_S)
+
+    def _say_failing(self, error: str) -> None:
+        """Once for each kind of error: a lost connection may be followed by a refused one."""
+        if error != self._failing_by:
+            self._log.warning("redis_unavailable", error=error, url=self._shown_url, fix=_CURES.get(error, _START_IT))
+        self._failing_by = error
 
     async def _poll_alone(self) -> None:
         """Poll if it is time to, although the way for pushes is closed."""
@@ -161,7 +167,9 @@ class Registry:
             taken = await self._read_changed(found)
             self._seen = found
         counters.registry_refreshes.labels("read").inc()
-        self._poll_due_s = asyncio.get_running_loop().time() + self._poll_s
+        # Without the mark Redis lost its memory a moment ago, and will have everything back in another one.
+        pause_s = self._poll_s if generation else min(self._poll_s, _INCOMPLETE_S)
+        self._poll_due_s = asyncio.get_running_loop().time() + pause_s
         self.loaded.set()
         return taken
 
