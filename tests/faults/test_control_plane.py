@@ -6,12 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shared.registry import COMPLETE_KEY, ORGS_KEY, decode_org
+from shared.registry import COMPLETE_KEY, LOG_KEY, ORGS_KEY, decode_org
 from tests.canaries import provider_key
 from tests.faults.load import loading
 from tests.faults.site import GatewayPlace, Installation, installation
@@ -25,13 +24,21 @@ RATE_PER_S = 60.0
 LONGEST_POLL_S = 30.0
 
 
-@contextmanager
-def operating(site: Installation) -> Iterator[Operator]:
-    operator = Operator(site.redis_url)
-    try:
-        yield operator
-    finally:
-        operator.close()
+GATEWAYS = 3
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Three gateways; each test leaves them serving."""
+    with installation(tmp_path_factory.mktemp("control"), gateways=GATEWAYS) as made:
+        yield made
+
+
+@pytest.fixture
+def operator(site: Installation) -> Iterator[Operator]:
+    made = Operator(site.redis_url)
+    yield made
+    made.close()
 
 
 def flushed(site: Installation) -> None:
@@ -52,46 +59,55 @@ def served(site: Installation) -> set[str]:
     return {name.decode() for name in names}
 
 
-def stored(site: Installation) -> int:
-    """Changes in the log."""
-    return int(site.select("SELECT count() AS n FROM lectr.registry_log FINAL")[0]["n"])
+def wait_logged(site: Installation) -> None:
+    """Until the log has every change, and Redis the mark of one that is complete."""
+    redis = site.pusher.client
+    wait_until(lambda: redis.exists(COMPLETE_KEY) and not redis.xlen(LOG_KEY))
+
+
+def fresh_one(site: Installation) -> GatewayPlace:
+    """A gateway that has seen nothing yet, started."""
+    place = site.add_gateway(f"fresh-{len(site.gateways)}")
+    place.start()
+    return place
 
 
 @pytest.mark.full_timeout(300)
 @pytest.mark.parametrize("lose", [flushed, pytest.param(emptied, marks=pytest.mark.only_in_full)])
-def test_redis_loses_the_registry_under_load(tmp_path: Path, full: bool, lose: Callable[[Installation], None]) -> None:
+def test_redis_loses_the_registry_under_load(
+    site: Installation, operator: Operator, full: bool, lose: Callable[[Installation], None]
+) -> None:
     """No client is refused by any of three gateways, one of them restarted meanwhile; all comes back by itself."""
-    with installation(tmp_path, gateways=3) as site, operating(site) as operator:
-        names = {"acme", *(f"org-{number}" for number in range(20))}
-        keys = {name: operator.create_org(name)[1] for name in sorted(names - {"acme"})}
-        site.owner()
-        wait_until(lambda: stored(site) == len(names) and site.pusher.client.exists(COMPLETE_KEY))
-        with loading("registry", [place.url for place in site.gateways], site.key, RATE_PER_S) as load:
-            for _ in range(3 if full else 1):
-                load.wait_answered(60)
-                lose(site)
-                lost_s = time.monotonic()
-                restarted = site.gateways[0]
-                assert restarted.running.terminate() == 0
-                restarted.start()
-                assert ask(restarted.running, keys["org-7"]) == 200
-                wait_until(lambda: served(site) >= names and site.pusher.client.exists(COMPLETE_KEY))
-                print(f"{lose.__name__}: all {len(names)} back in Redis after {time.monotonic() - lost_s:.1f} s")
-                obeyed_afterwards(site, operator, keys)
-                load.wait_answered(60)
-        assert {status for status in load.answered.values() if status != 200} == set()
-        assert not load.wrong
-        fresh = site.add_gateway("without-a-copy").start()
-        assert {ask(fresh, key) for key in (site.key, *keys.values())} == {200}
+    keys = {f"{lose.__name__}-{number}": "" for number in range(20)}
+    for name in keys:
+        keys[name] = operator.create_org(name)[1]
+    wait_logged(site)
+    names, places = served(site), site.gateways[:GATEWAYS]
+    with loading("registry", [place.url for place in places], site.key, RATE_PER_S) as load:
+        for _ in range(3 if full else 1):
+            load.wait_answered(60)
+            lose(site)
+            lost_s = time.monotonic()
+            restarted = places[0]
+            assert restarted.running.terminate() == 0
+            restarted.start()
+            assert ask(restarted.running, keys[f"{lose.__name__}-7"]) == 200
+            wait_until(lambda: served(site) >= names and site.pusher.client.exists(COMPLETE_KEY))
+            print(f"{lose.__name__}: all {len(names)} back in Redis after {time.monotonic() - lost_s:.1f} s")
+            obeyed_afterwards(places, operator, keys, f"{lose.__name__}-3")
+            load.wait_answered(60)
+    assert {status for status in load.answered.values() if status != 200} == set()
+    assert not load.wrong
+    assert {ask(fresh_one(site).running, key) for key in (site.key, *keys.values())} == {200}
 
 
-def obeyed_afterwards(site: Installation, operator: Operator, keys: dict[str, str]) -> None:
+def obeyed_afterwards(places: list[GatewayPlace], operator: Operator, keys: dict[str, str], name: str) -> None:
     """A rotated key and a new organisation work everywhere, pushed as ever."""
-    old, keys["org-3"] = keys["org-3"], operator.rotate_key("org-3")[1]
+    old, keys[name] = keys[name], operator.rotate_key(name)[1]
     made = f"made-{time.monotonic_ns()}"
     keys[made] = operator.create_org(made)[1]
-    for place in site.gateways:
-        until_status(place.running, keys["org-3"], 200, "rotated afterwards")
+    for place in places:
+        until_status(place.running, keys[name], 200, "rotated afterwards")
         until_status(place.running, keys[made], 200, "made afterwards")
         assert ask(place.running, old) == 401
 
@@ -142,45 +158,42 @@ def _status(place: GatewayPlace, key: str) -> int:
         pytest.param(True, id="edited at once", marks=pytest.mark.only_in_full),
     ],
 )
-def test_redis_comes_back_from_an_older_state(tmp_path: Path, *, edited: bool) -> None:
+def test_redis_comes_back_from_an_older_state(site: Installation, operator: Operator, *, edited: bool) -> None:
     """A backup of Redis from before a rotation and a switch: no gateway serves what was over, and Redis gets it all."""
-    with installation(tmp_path, gateways=3) as site, operating(site) as operator:
-        rotated, gone = operator.create_org("rotated")[1], operator.create_org("gone")[1]
-        site.owner()
-        wait_until(lambda: stored(site) == 3 and site.pusher.client.exists(COMPLETE_KEY))
-        backup = site.directory / "backup"
+    names = [f"{name}-{edited}".lower() for name in ("rotated", "gone", "later", "edited")]
+    rotated, gone = (operator.create_org(name)[1] for name in names[:2])
+    wait_logged(site)
+    data, backup, places = site.directory / "redis" / "appendonlydir", site.directory / names[0], site.gateways[:3]
+    site.redis.kill()
+    shutil.copytree(data, backup)
+    site.restart_redis()
+    org, new = operator.rotate_key(names[0])
+    operator.set_enabled(names[1], enabled=False)
+    later = operator.create_org(names[2])[1]
+    wait_logged(site)
+    for place in places:
+        until_status(place.running, later, 200, "before")
+    urls = [place.url for place in places]
+    with Watch([rotated, gone]).of(places) as watch, loading("older", urls, new, RATE_PER_S) as load:
+        load.wait_answered(20)
         site.redis.kill()
-        shutil.copytree(site.directory / "redis" / "appendonlydir", backup)
+        shutil.rmtree(data)
+        shutil.copytree(backup, data)
         site.restart_redis()
-        org, new = operator.rotate_key("rotated")
-        operator.set_enabled("gone", enabled=False)
-        later = operator.create_org("later")[1]
-        wait_until(lambda: stored(site) == 6, deadline_s=60)
-        for place in site.gateways:
-            until_status(place.running, later, 200, "before")
-        with (
-            Watch([rotated, gone]).of(site.gateways) as watch,
-            loading("older", [place.url for place in site.gateways], new, RATE_PER_S) as load,
-        ):
-            load.wait_answered(20)
-            site.redis.kill()
-            shutil.rmtree(site.directory / "redis" / "appendonlydir")
-            shutil.copytree(backup, site.directory / "redis" / "appendonlydir")
-            site.restart_redis()
-            back_s = time.monotonic()
-            if edited:
-                operator.create_org("edited")
-            assert site.gateways[0].running.terminate() == 0
-            site.gateways[0].start()
-            wait_until(lambda: _version(site, "rotated") == org.version and "later" in served(site), deadline_s=90)
-            print(f"an older state, edited {edited}: brought up to date after {time.monotonic() - back_s:.1f} s")
-            load.wait_answered(20)
-            before = watch.asked
-            wait_until(lambda: watch.asked > before + 12)
-        assert watch.wrong == []
-        assert {status for status in load.answered.values() if status != 200} == set()
-        fresh = site.add_gateway("without-a-copy").start()
-        assert [ask(fresh, key) for key in (rotated, gone, new, later)] == [401, 401, 200, 200]
+        back_s = time.monotonic()
+        if edited:
+            operator.create_org(names[3])
+        assert places[0].running.terminate() == 0
+        places[0].start()
+        wait_until(lambda: _version(site, names[0]) == org.version and names[2] in served(site), deadline_s=90)
+        print(f"an older state, edited {edited}: brought up to date after {time.monotonic() - back_s:.1f} s")
+        load.wait_answered(20)
+        before = watch.asked
+        wait_until(lambda: watch.asked > before + 12)
+    assert watch.wrong == []
+    assert {status for status in load.answered.values() if status != 200} == set()
+    fresh = fresh_one(site).running
+    assert [ask(fresh, key) for key in (rotated, gone, new, later)] == [401, 401, 200, 200]
 
 
 def _version(site: Installation, name: str) -> int:
@@ -190,13 +203,12 @@ def _version(site: Installation, name: str) -> int:
 
 @pytest.mark.only_in_full
 @pytest.mark.full_timeout(200)
-def test_the_longest_poll(tmp_path: Path) -> None:
+def test_the_longest_poll(site: Installation, operator: Operator) -> None:
     """With pushes swallowed and the longest poll there is, three gateways obey within its 30 s."""
-    with installation(tmp_path, gateways=0) as site, operating(site) as operator, redis_relay(site.redis_url) as relay:
-        places = [site.add_gateway(redis_url=relay.url, LECTR_REGISTRY_POLL_S=NEVER_S) for _ in range(3)]
-        site.start()
-        wait_until(lambda: site.pusher.client.exists(COMPLETE_KEY))
-        gateways: list[Gateway] = [place.running for place in places]
+    wait_logged(site)
+    with redis_relay(site.redis_url) as relay:
+        places = [site.add_gateway(redis_url=relay.url, LECTR_REGISTRY_POLL_S=NEVER_S) for _ in range(GATEWAYS)]
+        gateways: list[Gateway] = [place.start() for place in places]
         for gateway in gateways:
             wait_until(lambda at=gateway: polls(at) >= 1)  # type: ignore[misc]
         key = operator.create_org("polled")[1]
@@ -208,3 +220,5 @@ def test_the_longest_poll(tmp_path: Path) -> None:
         for gateway in gateways:
             wait_until(lambda at=gateway: ask(at, key) == 401, deadline_s=LONGEST_POLL_S + DEADLINE_S)  # type: ignore[misc]
             print(f"without pushes, polled every {NEVER_S} s: {time.monotonic() - started_s:.1f} s")
+        for gateway in gateways:
+            gateway.kill()
