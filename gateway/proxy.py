@@ -30,6 +30,7 @@ from gateway.request_body import MARK_MODEL_TRUNCATED, RequestFacts
 from gateway.tunnel import run_tunnel
 from gateway.unattended import MARK_CUT, Unattended, wants_drain
 from gateway.upstream import Answer, Upstream
+from gateway.usage_request import asking_for_usage, wants_usage
 from shared import counters
 from shared.clock import monotonic_ns, unix_ms
 from shared.logs import get_log
@@ -145,6 +146,8 @@ class Proxy:
         if org.budgets:
             self._spend(access, exchange)
         steps = self._steps(request, exchange, access, body, way)
+        if org.usage_features and body.facts.stream and wants_usage(org, exchange.feature):
+            steps = asking_for_usage(steps, body.held, request.target)
         if limits.concurrent_streams is None or not exchange.streaming:
             return await self._send(request, exchange, org, body, steps)
         with self._allowances.take_stream(org.org, access.key.name, limits, exchange.started_ns):
@@ -232,6 +235,7 @@ class Proxy:
         way, length = step.way, request.length
         if step.provider != exchange.provider:
             exchange.provider, exchange.provider_source = step.provider, "rule"
+        exchange.usage_requested = step.asks_usage
         exchange.model_sent = step.model if step.model != exchange.model_requested else ""
         if step.body is not None:
             if length:
