@@ -56,6 +56,11 @@ meter_faults = Counter(
     ["provider"],
     registry=registry,
 )
+usage_not_stripped = Counter(
+    "lectr_gateway_usage_not_stripped",
+    "Answers that may have kept what asking for their usage added to them",
+    registry=registry,
+)
 values_cut = Counter("lectr_gateway_values_cut", "Header or model values cut to 1 KiB", ["field"], registry=registry)
 handler_faults = Counter("lectr_gateway_handler_faults", "Defects: exceptions no fault covers", registry=registry)
 events_buffered = Gauge("lectr_gateway_events_buffered", "Events not yet accepted by Redis", registry=registry)

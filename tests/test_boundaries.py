@@ -45,6 +45,8 @@ PURE_ROOMS = (
     "gateway/transport/head.py",
     "gateway/transport/framing.py",
     "gateway/usage/*.py",
+    "gateway/usage_request.py",
+    "gateway/usage_strip.py",
     "ingestor/batch.py",
     "ingestor/costs.py",
     "ingestor/fields.py",
