@@ -38,7 +38,7 @@ class Attempts:
     def steps(
         self, request: ClientRequest, exchange: Exchange, access: Access, body: Body | WholeBody, way: Way
     ) -> Sequence[Step]:
-        """What to try in order: what a rule says, or just the request's own way; asking for usage where that is wanted."""
+        """What to try in order: what a rule says, or the request's own way; asking for usage where that is wanted."""
         steps = self._targets(request, exchange, access, body, way)
         if access.org.usage_features and exchange.facts.stream and wants_usage(access.org, exchange.feature):
             return asking_for_usage(steps, body.held, request.target)

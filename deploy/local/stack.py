@@ -1,4 +1,4 @@
-"""The whole of Lectr on one machine: Redis, ClickHouse, migrations, gateway, ingestor, admin API, and a demo's providers.
+"""Lectr on one machine: Redis, ClickHouse, migrations, gateway, ingestor, admin API, and mock providers for the demo.
 
 In: a data directory and ports. Out: a running stack with an organisation, or one clear StackFault. Everything that was
 started is stopped again, in the order that loses nothing.
