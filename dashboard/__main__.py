@@ -6,6 +6,7 @@ from dashboard.commands.endpoints import azure, base_url, credential
 from dashboard.commands.keys import key
 from dashboard.commands.limits import budget, limit
 from dashboard.commands.orgs import org
+from dashboard.commands.prices import price
 from dashboard.commands.rules import rule
 
 
@@ -14,7 +15,7 @@ def main() -> None:
     """Manage a Lectr installation. LECTR_REDIS_URL says where its registry lives."""
 
 
-for group in (org, key, rule, limit, budget, azure, base_url, credential):
+for group in (org, key, rule, limit, budget, price, azure, base_url, credential):
     main.add_command(group)
 
 if __name__ == "__main__":

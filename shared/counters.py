@@ -137,6 +137,9 @@ registry_changes_unreadable = Counter(
 registry_records_restored = Counter(
     "lectr_ingestor_registry_records_restored", "Records that Redis had lost and got back", registry=registry
 )
+ingestor_registry_bad_records = Counter(
+    "lectr_ingestor_registry_bad_records", "Registry records not readable", registry=registry
+)
 events_stored = Counter("lectr_ingestor_events_stored", "Rows confirmed by ClickHouse", registry=registry)
 events_unpriced = Counter("lectr_ingestor_events_unpriced", "Rows stored with cost NULL", ["reason"], registry=registry)
 batches = Counter("lectr_ingestor_batches", "Batches inserted and committed", registry=registry)

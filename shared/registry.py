@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from shared.organisation import Azure, Key, Org, Sha256
+from shared.organisation import Azure, Key, Org, Sha256, money_problem
 
 KEY_PREFIX: Final = "lc_key_"
 ORGS_KEY: Final = "lectr:registry:orgs"
@@ -59,13 +59,16 @@ def encode_org(org: Org) -> bytes:
 
 
 def decode_org(data: bytes | str) -> Org:
-    """Read an Org; raises RegistryFault if it is none."""
+    """Read an Org; raises RegistryFault if it is none, or holds an amount that is none."""
     try:
         if (b'"key_sha256"' in data) if isinstance(data, bytes) else ('"key_sha256"' in data):
             return _from_before(_before_decoder.decode(data))
-        return _org_decoder.decode(data)
+        org = _org_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RegistryFault(f"registry record unreadable: {error}") from None
+    if problem := money_problem(org.budgets, org.prices):
+        raise RegistryFault(f"registry record unreadable: {problem}")
+    return org
 
 
 def _from_before(record: _OrgBefore) -> Org:

@@ -28,6 +28,7 @@ SHARED_WRAPPERS = {
     "shared/redis_client.py": {"redis"},
 }
 PURE_ROOMS = (
+    "dashboard/commands/values.py",
     "gateway/detection.py",
     "gateway/routes.py",
     "shared/rule_index.py",
@@ -52,6 +53,7 @@ PURE_ROOMS = (
     "ingestor/fields.py",
     "ingestor/marks.py",
     "ingestor/native.py",
+    "ingestor/org_prices.py",
     "ingestor/rows.py",
     "shared/event.py",
     "shared/stream.py",
