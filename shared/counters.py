@@ -227,6 +227,19 @@ last_progress_unix_s = Gauge(
     "lectr_ingestor_last_progress_unix_seconds", "When the worker last read or stored something", registry=registry
 )
 
+# dashboard
+registry_file_looks = Counter(
+    "lectr_dashboard_registry_file_looks",
+    "Times that the registry was compared with the file that declares it, or that file was faulty",
+    ["outcome"],
+    registry=registry,
+)
+registry_file_faulty = Gauge(
+    "lectr_dashboard_registry_file_faulty",
+    "1 while the file that declares the registry cannot be taken as it is",
+    registry=registry,
+)
+
 
 class _Families:
     """The numbers of one process: the other's would stand at zero for ever, and alarm whoever watches them."""
