@@ -92,6 +92,11 @@ class RegistryLog:
             mark, version = await self._redis.mget(COMPLETE_KEY, VERSION_KEY)
         return State(mark, version_of(version))
 
+    async def has_newer(self, version: int) -> bool:
+        """Whether it has a later change than this one. Raises ClickHouseFault, SchemaFault."""
+        ((logged,),) = await self._clickhouse.query(f"SELECT max(version) FROM {TABLE}")  # noqa: S608 - a constant
+        return int(logged) > version
+
     async def latest(self) -> AsyncIterator[list[tuple[str, int, str]]]:
         """Pages of organisation, version and record of its last change. Raises ClickHouseFault, SchemaFault."""
         after = ""

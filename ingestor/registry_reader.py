@@ -77,7 +77,7 @@ class RegistryReader:
 
     async def _read_log(self, found: _State) -> None:
         """What Redis lost while no process was there to remember it."""
-        if found.complete is None or await self._registry_log.is_behind():
+        if found.complete is None or await self._registry_log.has_newer(found.version):
             async for page in self._registry_log.latest():
                 self._take((org, record) for org, _, record in page)
 
