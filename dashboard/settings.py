@@ -10,6 +10,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the command line needs."""
 
     redis_url: SecretUrl = SecretUrl("redis://127.0.0.1:6379/0")
+    registry_file: str = ""
+    """The file that declares the organisations; no other door changes them then."""
 
 
 def load_settings() -> Settings:

@@ -7,6 +7,8 @@ Reading order is the way of a request: `proxy` (the whole way in one file), `aut
 `snapshot` (their copy on disk), `server` and `client` (HTTP from the applications), `probes` (health and metrics),
 `app` (puts the parts together), `workers` (several gateways on one port), `settings`, `faults`; `limits` and `budgets`
 decide who may pass.
+Where an organisation wants it, `usage_request` asks for the usage of streams whose client did not, and `usage_relay`
+with `usage_strip` takes out of the answer what that added.
 
 The rule of this package: no database call, no wait on Redis and no wait on a disk between a client and its provider.
 """

@@ -16,6 +16,7 @@ from gateway.exchange import Exchange
 from gateway.faults import ProviderTimeout, ProviderUnreachable
 from gateway.redirect import Asked, Step, as_deployed, plan
 from gateway.upstream import Answer, Upstream
+from gateway.usage_request import asking_for_usage, wants_usage
 from shared import counters
 from shared.clock import monotonic_ns
 from shared.logs import get_log, place_of
@@ -37,7 +38,15 @@ class Attempts:
     def steps(
         self, request: ClientRequest, exchange: Exchange, access: Access, body: Body | WholeBody, way: Way
     ) -> Sequence[Step]:
-        """What to try in order: what a rule says, or just the request's own way."""
+        """What to try in order: what a rule says, or the request's own way; asking for usage where that is wanted."""
+        steps = self._targets(request, exchange, access, body, way)
+        if access.org.usage_features and exchange.facts.stream and wants_usage(access.org, exchange.feature):
+            return asking_for_usage(steps, body.held, request.target)
+        return steps
+
+    def _targets(
+        self, request: ClientRequest, exchange: Exchange, access: Access, body: Body | WholeBody, way: Way
+    ) -> Sequence[Step]:
         own = Step(exchange.provider, exchange.model_requested, way, by_rule=False)
         org = access.org
         if not org.rules and not (exchange.provider == "azure" and any(one.deployments for one in org.azure)):
@@ -120,6 +129,7 @@ class Attempts:
         way, length = step.way, request.length
         if step.provider != exchange.provider:
             exchange.provider, exchange.provider_source = step.provider, "rule"
+        exchange.usage_requested = step.asks_usage
         exchange.model_sent = step.model if step.model != exchange.model_requested else ""
         if step.body is not None:
             if length:

@@ -57,6 +57,8 @@ class Step(msgspec.Struct, frozen=True):
     body: bytes | None = None
     """Instead of what was read of the client's; None: as it came."""
     by_rule: bool = True
+    asks_usage: bool = False
+    """The body asks for the usage of its stream, as the client did not."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -142,11 +144,7 @@ def speaks(provider: str, target: str) -> bool:
     route = route_of(target.partition("?")[0])
     if route is None or route.surface in _OWN_SURFACES:
         return False
-    rest = route.rest
-    if route.surface == "deployments":
-        _, slash, endpoint = rest[1:].partition("/")
-        rest = slash + endpoint
-    return provider in _SPOKEN.get(rest, frozenset())
+    return provider in _SPOKEN.get(route.endpoint, frozenset())
 
 
 def _with_model(asked: Asked, model: str) -> tuple[str, bytes | None] | None:

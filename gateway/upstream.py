@@ -22,7 +22,7 @@ from shared import counters
 
 RequestBody = bytes | bytearray | AsyncIterator[bytes | bytearray] | None
 
-__all__ = ["Answer", "Origin", "RequestBody", "Upstream", "origin_of"]
+__all__ = ["Answer", "AnswerHead", "Origin", "RequestBody", "Sink", "Upstream", "origin_of"]
 
 _LONGEST_TICK_S: Final = 1.0
 _TICKS_PER_TIMEOUT: Final = 4

@@ -5,6 +5,7 @@ is one row; an entry leaves the stream only when its row is stored.
 """
 
 import secrets
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Final, NamedTuple, cast
 
@@ -91,17 +92,25 @@ class RegistryLog:
             mark, version = await self._redis.mget(COMPLETE_KEY, VERSION_KEY)
         return State(mark, version_of(version))
 
+    async def has_newer(self, version: int) -> bool:
+        """Whether it has a later change than this one. Raises ClickHouseFault, SchemaFault."""
+        ((logged,),) = await self._clickhouse.query(f"SELECT max(version) FROM {TABLE}")  # noqa: S608 - a constant
+        return int(logged) > version
+
+    async def latest(self) -> AsyncIterator[list[tuple[str, int, str]]]:
+        """Pages of organisation, version and record of its last change. Raises ClickHouseFault, SchemaFault."""
+        after = ""
+        while page := await self._clickhouse.query(_LATEST, {"after": after}):
+            yield [(str(org), int(version), str(record)) for org, version, record in page]
+            after = str(page[-1][0])
+
     async def refill(self) -> int:
         """Bring back into Redis what the log has and it does not; how many records. Raises as `store`."""
-        restored, after = 0, ""
-        while True:
-            page = await self._clickhouse.query(_LATEST, {"after": after})
-            if not page:
-                break
-            arguments = [argument for org, version, record in page for argument in (org, int(version), record)]
+        restored = 0
+        async for page in self.latest():
+            arguments = [argument for org, version, record in page for argument in (org, version, record)]
             with translated():
                 restored += int(await self._restore(keys=(ORGS_KEY, VERSION_KEY, VERSIONS_KEY), args=arguments))
-            after = str(page[-1][0])
         with translated():
             # Another value whenever something came back: gateways then read everything again.
             await self._redis.set(COMPLETE_KEY, secrets.token_hex(8), nx=not restored)

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from shared.organisation import Azure, Key, Org, Sha256
+from shared.organisation import Azure, Key, Org, Sha256, money_problem
 
 KEY_PREFIX: Final = "lc_key_"
 ORGS_KEY: Final = "lectr:registry:orgs"
@@ -70,7 +70,7 @@ def encode_org(org: Org) -> bytes:
 
 
 def decode_org(data: bytes | str) -> Org:
-    """Read an Org; raises RegistryFault if it is none, or larger than MOST_RECORD_BYTES."""
+    """Read an Org; raises RegistryFault if it is none, holds an amount that is none, or is over MOST_RECORD_BYTES."""
     if len(data) > MOST_RECORD_BYTES:
         raise RegistryFault(
             f"registry record unreadable: {len(data)} bytes, and {MOST_RECORD_BYTES} is the most: remove some rules"
@@ -81,6 +81,8 @@ def decode_org(data: bytes | str) -> Org:
     # What a field that nobody knows holds may be nested deeper than a decoder goes.
     except (msgspec.DecodeError, UnicodeError, RecursionError, RegistryFault) as error:
         raise RegistryFault(f"registry record unreadable: {str(error)[:_LONGEST_REASON]}") from None
+    if problem := money_problem(org.budgets, org.prices):
+        raise RegistryFault(f"registry record unreadable: {problem}")
     return org
 
 
