@@ -7,6 +7,7 @@ from dashboard.commands.keys import key
 from dashboard.commands.limits import budget, limit
 from dashboard.commands.orgs import org
 from dashboard.commands.rules import rule
+from dashboard.commands.serve import serve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -14,7 +15,7 @@ def main() -> None:
     """Manage a Lectr installation. LECTR_REDIS_URL says where its registry lives."""
 
 
-for group in (org, key, rule, limit, budget, azure, base_url, credential):
+for group in (org, key, rule, limit, budget, azure, base_url, credential, serve):
     main.add_command(group)
 
 if __name__ == "__main__":

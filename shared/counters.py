@@ -219,6 +219,15 @@ last_progress_unix_s = Gauge(
     "lectr_ingestor_last_progress_unix_seconds", "When the worker last read or stored something", registry=registry
 )
 
+# dashboard
+dashboard_requests = Counter(
+    "lectr_dashboard_requests", "Requests answered, by status class", ["status"], registry=registry
+)
+dashboard_refused = Counter("lectr_dashboard_refused", "Requests refused or failed", ["code"], registry=registry)
+dashboard_handler_faults = Counter(
+    "lectr_dashboard_handler_faults", "Defects: exceptions no fault covers", registry=registry
+)
+
 
 class _Families:
     """The numbers of one process: the other's would stand at zero for ever, and alarm whoever watches them."""
@@ -231,6 +240,6 @@ class _Families:
         return (family for family in registry.collect() if family.name.startswith(self._prefix))
 
 
-def exposition(process: Literal["gateway", "ingestor"]) -> bytes:
+def exposition(process: Literal["gateway", "ingestor", "dashboard"]) -> bytes:
     """All numbers of a process in Prometheus' text format."""
     return generate_latest(cast("CollectorRegistry", _Families(process)))

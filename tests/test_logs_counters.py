@@ -147,7 +147,7 @@ DEFINED = {name: made for name, made in vars(counters).items() if isinstance(mad
 CLOSED_LABELS = {
     "provider": "openai, anthropic, groq, gemini, azure, or empty",
     "status": "2xx and the like",
-    "code": "the codes of gateway/faults.py",
+    "code": "the codes of gateway/faults.py and dashboard/api/faults.py",
     "reason": "names of exception classes, fault labels, or words in the source",
     "outcome": "words in the source",
     "change": "words in the source",
@@ -162,7 +162,7 @@ def test_every_counter_has_a_good_name() -> None:
     assert len(DEFINED) > 20
     for metric in DEFINED.values():
         [family] = list(metric.describe())
-        assert family.name.startswith(("lectr_gateway_", "lectr_ingestor_"))
+        assert family.name.startswith(("lectr_gateway_", "lectr_ingestor_", "lectr_dashboard_"))
         assert family.documentation
         assert not family.name.endswith(("_total", "_count", "_sum", "_bucket"))
         if isinstance(metric, Histogram):
@@ -177,11 +177,14 @@ def test_every_counter_is_in_the_one_registry() -> None:
     assert published == {next(iter(metric.describe())).name for metric in DEFINED.values()} | plain
 
 
+PACKAGES = ("gateway", "ingestor", "dashboard")
+
+
 @functools.cache
 def uses() -> dict[str, list[tuple[str, ast.AST]]]:
     """Counter -> the places where a package uses `counters.NAME`, as its file and the node around it."""
     found: dict[str, list[tuple[str, ast.AST]]] = {}
-    for path in [*(ROOT / "gateway").rglob("*.py"), *(ROOT / "ingestor").rglob("*.py")]:
+    for path in [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             for child in ast.iter_child_nodes(node):
                 if isinstance(child, ast.Attribute) and ast.unparse(child.value) == "counters":
@@ -247,7 +250,7 @@ def test_no_label_is_a_value_that_clients_make() -> None:
     """No use passes a feature, model, organisation, path or text: a flood of such values would grow memory."""
     calls = [
         ast.unparse(call)
-        for path in [*(ROOT / "gateway").rglob("*.py"), *(ROOT / "ingestor").rglob("*.py")]
+        for path in [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(call, ast.Call)
         and ast.unparse(call.func).startswith("counters.")
