@@ -49,6 +49,8 @@ class AdminApi:
 
     process: Part
     redis_url: str
+    redis: Part | None = None
+    """Where it has one of its own."""
     url: str = ""
     written: list[bytes] = field(default_factory=list)
     """All that it answered."""
@@ -114,5 +116,6 @@ def admin_apis(directory: Path, **settings: str) -> Iterator[AdminApi]:
     redis, redis_url = start_redis(directory / "redis")
     with running(redis):
         api = start_api(directory, redis_url, **settings)
+        api.redis = redis
         with running(api.process):
             yield api.wait()

@@ -7,6 +7,7 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 
 from dashboard import edits
@@ -230,7 +231,7 @@ def test_limits(site: Site) -> None:
         "file_body_bytes": 8,
     }
     assert site.ok("PUT", "/limits", set_to) == set_to
-    assert site.stored.limits == Limits(**set_to)
+    assert site.stored.limits == msgspec.convert(set_to, Limits)
     assert site.ok("PUT", "/limits", {"body_bytes": 1}) == {**NO_LIMITS, "body_bytes": 1}
     assert site.ok("GET", "/limits") == {**NO_LIMITS, "body_bytes": 1}
     assert site.refused("PUT", "/limits", {"body_bytes": 0}) == (422, "invalid_value", "body_bytes")

@@ -20,6 +20,7 @@ from shared.logs import get_log, start_logs
 
 _DRAIN_S: Final = 20.0
 """How long running requests may take to end: longer than Redis may take to answer all that one of them asks."""
+_CUT_S: Final = 2.0
 _log = get_log("app")
 
 
@@ -49,7 +50,7 @@ async def _run(settings: Settings) -> None:
             attempts=Attempts(requests_per_s=settings.admin_requests_per_s),
             registry_file=settings.registry_file,
         )
-        runner = web.AppRunner(application(door, Probes(calls)), shutdown_timeout=_DRAIN_S)
+        runner = web.AppRunner(application(door, Probes(calls)), shutdown_timeout=_CUT_S)
         await runner.setup()
         parts.push_async_callback(runner.cleanup)
         listening = await _listen(runner, settings.listen)
@@ -58,6 +59,11 @@ async def _run(settings: Settings) -> None:
         await stop.wait()
         listening.close()
         _log.info("stopping", drain_timeout_s=_DRAIN_S)
+        # Before the runner's own clean-up, which takes no more of a body that is still arriving.
+        if not await door.drain(_DRAIN_S):
+            _log.warning(
+                "drain_cut", fix="a change whose answer was cut off may have been made: read before you repeat it"
+            )
     _log.info("stopped")
 
 

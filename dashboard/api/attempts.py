@@ -38,11 +38,10 @@ class Attempts:
 
     def check(self, address: str) -> None:
         """Whether a secret from there may be looked at. Raises TooManyFailedAttempts."""
-        state = self._failed.peek(network_of(address))
-        if state.remaining < 1:
+        if self._failed.peek(network_of(address)).remaining < 1:
+            # At one a second the next is never further away than that.
             raise TooManyFailedAttempts(
-                "too many wrong secrets from this address; wait as long as Retry-After says",
-                retry_after_s=ceil(state.retry_after),
+                "too many wrong secrets from this address; wait as long as Retry-After says", retry_after_s=1
             )
 
     def fail(self, address: str) -> None:
@@ -56,7 +55,7 @@ class Attempts:
             raise RateLimitExceeded(
                 f"more than {self._requests_per_s} requests a second; send fewer, wait as long as Retry-After says, "
                 "or raise LECTR_ADMIN_REQUESTS_PER_S",
-                retry_after_s=ceil(result.state.retry_after),
+                retry_after_s=max(1, ceil(result.state.retry_after)),
             )
 
 

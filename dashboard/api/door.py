@@ -50,6 +50,17 @@ class Door:
         self._attempts = attempts
         self._registry_file = registry_file
         self._open = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until nothing that has the secret is being served; whether that was soon enough."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def closed(self, operation: Operation) -> Handling:
         """What serves an operation that needs the secret."""
@@ -104,10 +115,13 @@ class Door:
         if self._open >= MOST_OPEN:
             raise faults.ServerBusy(f"{MOST_OPEN} requests are being served; send fewer at once", retry_after_s=1)
         self._open += 1
+        self._idle.clear()
         try:
             yield
         finally:
             self._open -= 1
+            if not self._open:
+                self._idle.set()
 
 
 def told(serve: Handling) -> Handling:

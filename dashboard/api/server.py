@@ -14,7 +14,7 @@ from dashboard.api.responses import fault_response
 _MALFORMED: Final = 400
 _IDLE_S: Final = 75.0
 """How long a connection may wait for a request, or take for its head."""
-_LINGER_S: Final = 2.0
+_LINGER_S: Final = 1.0
 """How long what is left of a refused body is read, so that its sender sees the answer."""
 _OPTIONS: Final[dict[str, Any]] = {
     "access_log": None,
@@ -72,7 +72,7 @@ async def _unknown(request: web.Request) -> web.StreamResponse:
         {name for method, path in _PATTERNS if path.fullmatch(request.rel_url.raw_path) for name in _methods(method)}
     )
     if not allowed:
-        raise faults.UnknownPath(f"no path is {request.path!r}; GET /api/openapi.json tells all there are")
+        raise faults.UnknownPath("there is no such path; GET /api/openapi.json tells those there are")
     fault = faults.MethodNotAllowed(f"{request.method} is not for this path, which has {', '.join(allowed)}")
     fault.allow = tuple(allowed)
     raise fault
