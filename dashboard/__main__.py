@@ -2,10 +2,13 @@
 
 import click
 
+from dashboard.commands.completion import completion
+from dashboard.commands.declared import apply, export, import_, plan
 from dashboard.commands.endpoints import azure, base_url, credential
 from dashboard.commands.keys import key
 from dashboard.commands.limits import budget, limit
 from dashboard.commands.orgs import org
+from dashboard.commands.prices import price
 from dashboard.commands.rules import rule
 from dashboard.commands.serve import serve
 
@@ -15,8 +18,10 @@ def main() -> None:
     """Manage a Lectr installation. LECTR_REDIS_URL says where its registry lives."""
 
 
-for group in (org, key, rule, limit, budget, azure, base_url, credential, serve):
+for group in (org, key, rule, limit, budget, price, azure, base_url, credential):
     main.add_command(group)
+for command in (plan, apply, import_, export, completion, serve):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main(prog_name="python -m dashboard")

@@ -5,10 +5,11 @@ to report.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
-from shared.organisation import Azure
+from shared.organisation import Azure, Budget, Price, money_problem
 from shared.registry import RegistryFault
 
 _API_VERSION: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?|")
@@ -42,6 +43,19 @@ def check_provider(provider: str) -> str:
     if provider not in PROVIDERS:
         raise RegistryFault(f"provider {provider!r}: one of {', '.join(PROVIDERS)}", field="provider")
     return provider
+
+
+def check_model(model: str) -> str:
+    """A model's whole name, or the beginning of it and `*`."""
+    if "*" in model[:-1]:
+        raise RegistryFault(f"model {model!r} has a * before its end; only the last character may be one")
+    return model
+
+
+def check_money(budgets: Iterable[Budget], prices: Iterable[Price]) -> None:
+    """Amounts that a record may hold, so that no reader refuses it."""
+    if problem := money_problem(budgets, prices):
+        raise RegistryFault(f"{problem}; give US dollars, like 0.15")
 
 
 def check_reference(reference: str) -> str:

@@ -15,6 +15,8 @@ from shared.registry import DEFAULT_KEY, RegistryFault, hash_key, shown_of
 from shared.rules import problems_of
 
 _MOST_FEATURES: Final = 100
+_NAMED: Final = 10
+"""Of what is there, in a fault about what is not."""
 N = TypeVar("N", bound=Key | Rule | Budget)
 
 
@@ -126,7 +128,8 @@ def remove_rule(name: str) -> Edit:
 def put_budget(budget: Budget) -> Edit:
     """Add a budget, or replace the one of this name."""
     checked(budget)
-    if not budget.limit_usd.is_finite() or budget.limit_usd <= 0:
+    checks.check_money([budget], ())
+    if not budget.limit_usd:
         raise RegistryFault(
             f"budget {budget.name!r}: limit_usd {budget.limit_usd} is no amount above 0, like 250.00", field="limit_usd"
         )
@@ -145,13 +148,60 @@ def remove_budget(name: str) -> Edit:
 
 def set_prices(prices: Sequence[Price]) -> Edit:
     """All negotiated prices at once."""
+    _check_prices(prices)
+    return lambda org: checked(msgspec.structs.replace(org, prices=tuple(prices)))
+
+
+def put_price(price: Price) -> Edit:
+    """Add a price, or replace the one of this provider and model from this moment on."""
+    _check_prices([price])
+
+    def edit(org: Org) -> Org:
+        if any(_place(one) == _place(price) for one in org.prices):
+            prices = tuple(price if _place(one) == _place(price) else one for one in org.prices)
+        else:
+            prices = (*org.prices, price)
+        return checked(msgspec.structs.replace(org, prices=prices))
+
+    return edit
+
+
+def remove_price(provider: str, model: str, since_ms: int | None) -> Edit:
+    """The prices of this provider and model are gone; `since_ms`: only the one from this moment on."""
+
+    def edit(org: Org) -> Org:
+        gone = {
+            _place(one)
+            for one in org.prices
+            if (one.provider, one.model) == (provider, model) and since_ms in {None, one.since_ms}
+        }
+        if not gone:
+            known = ", ".join(f"{one.provider}/{one.model} since_ms {one.since_ms}" for one in org.prices[:_NAMED])
+            which = "" if since_ms is None else f" since_ms {since_ms}"
+            raise UnknownRecord(
+                f"org {org.org!r} has no price of {provider}/{model}{which}; it has: {known or 'none'}"
+                + (", …" if len(org.prices) > _NAMED else "")
+            )
+        return msgspec.structs.replace(org, prices=tuple(one for one in org.prices if _place(one) not in gone))
+
+    return edit
+
+
+def _check_prices(prices: Sequence[Price]) -> None:
     for price in prices:
         checked(price)
-        for field in ("input_usd", "output_usd", "cache_read_usd", "cache_write_usd"):
-            amount = getattr(price, field)
-            if amount is not None and not (amount.is_finite() and amount >= 0):
-                raise RegistryFault(f"price of {price.model!r}: {field} {amount} is no amount of 0 or more")
-    return lambda org: msgspec.structs.replace(org, prices=tuple(prices))
+        checks.check_model(price.model)
+    checks.check_money((), prices)
+    if len({_place(price) for price in prices}) < len(prices):
+        twice = next(one for one in prices if sum(_place(one) == _place(other) for other in prices) > 1)
+        raise RegistryFault(
+            f"price of {twice.provider}/{twice.model}: two of them have since_ms {twice.since_ms}; leave one out"
+        )
+
+
+def _place(price: Price) -> tuple[str, str, int]:
+    """What there is one price of."""
+    return price.provider, price.model, price.since_ms
 
 
 def set_azure(endpoint: str, api_version: str, name: str, deployments: dict[str, str]) -> Edit:

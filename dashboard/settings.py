@@ -24,7 +24,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin_requests_per_s: Annotated[int, Meta(ge=1, le=100_000)] = 50
     """Requests with the right secret, of all clients together; twice as many at once after a pause."""
     registry_file: str = ""
-    """The file that declares the registry. Not empty: changes are made there alone."""
+    """The file that declares the organisations; no other door changes them then."""
     log_level: LogLevel = "info"
 
 

@@ -16,6 +16,7 @@ from ingestor.lease import Leases
 from ingestor.ledger import Ledger
 from ingestor.members import Members
 from ingestor.partitions import Beyond
+from ingestor.pricelist import PriceList
 from ingestor.pricing import Pricer
 from ingestor.probes import Health, serve_probes
 from ingestor.reader import Limits, Reader
@@ -23,6 +24,7 @@ from ingestor.recovery import Recovery
 from ingestor.redis_link import Redis, open_redis, translated
 from ingestor.registry_keeper import RegistryKeeper
 from ingestor.registry_log import RegistryLog
+from ingestor.registry_reader import RegistryReader
 from ingestor.rollup_watch import RollupWatch
 from ingestor.settings import ClickHouseAddress, Settings, clickhouse_of
 from ingestor.silence import Silence
@@ -79,7 +81,14 @@ async def _work(
     reader, ledger = Reader(redis), Ledger(redis)
     recovery = Recovery(reader, ledger, clickhouse, leases.longest_s, settings.stream_partitions)
     members = Members(redis, settings.instance, settings.stream_partitions, settings.lease_ms)
-    parts = Parts(reader, ledger, leases, members, DeadLetters(redis), clickhouse, recovery, Pricer(), health)
+    registry_log = RegistryLog(redis, clickhouse)
+    registry, price_list = RegistryReader(redis, registry_log), PriceList()
+
+    async def pricer() -> Pricer:
+        await registry.read()
+        return Pricer(price_list, registry.prices)
+
+    parts = Parts(reader, ledger, leases, members, DeadLetters(redis), clickhouse, recovery, pricer, health)
     limits = Limits(settings.batch_max_events, settings.batch_max_age_ms, settings.batch_max_events)
 
     async def ask_redis() -> None:
@@ -115,8 +124,8 @@ async def _work(
         housekeeping = Housekeeping(ledger, clickhouse, health, silence, unreported)
         exploring = group.create_task(beyond.run(serve))
         watch = RollupWatch(clickhouse, redis, health)
-        keeper = RegistryKeeper(RegistryLog(redis, clickhouse), health)
-        spending = Spending(redis, clickhouse, health)
+        keeper = RegistryKeeper(registry_log, health)
+        spending = Spending(redis, clickhouse, registry, health)
         others = [
             group.create_task(other)
             for other in (housekeeping.run(), members.run(), watch.run(), keeper.run(), spending.run())

@@ -3,10 +3,11 @@
 In: fields of events. Out: costs in 10^-12 dollars and how they came about. Plain usage of tokens at rates that are
 whole in that unit is multiplied and added as integers, which is exact. Everything else (no usage, searches, audio by
 the second, long inputs at other rates, counts that cannot be, rates of more decimals) is priced by `pricing`, one by
-one.
+one. Organisations without prices of their own do not notice that others have some.
 """
 
 import decimal
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress, repeat
@@ -14,7 +15,7 @@ from typing import Final
 
 from ingestor.fields import Fields, Sums
 from ingestor.pricelist import RATE_SCALE, SLOT_MS, RateCard, Unlisted
-from ingestor.pricing import COST_SCALE, MAX_TOKENS, Cost, Pricer, cost_of, priced_model
+from ingestor.pricing import COST_SCALE, MAX_TOKENS, Cost, Pricer, cost_of, moment_of, priced_model
 from shared.event import Event, Usage
 
 _NO_RATE: Final = 1 << 80
@@ -37,6 +38,7 @@ class Outcome:
     source: str
     price_id: str
     unpriced_reason: str
+    price_version: str
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -59,24 +61,25 @@ class _Quotes(dict[tuple[str, str, str, int], _Quote]):
     def __init__(self, pricer: Pricer) -> None:
         super().__init__()
         self._pricer = pricer
-        self._outcomes: dict[tuple[str, str, str], Outcome] = {}
+        self._outcomes: dict[tuple[str, str, str, str], Outcome] = {}
 
     def __missing__(self, key: tuple[str, str, str, int]) -> _Quote:
         provider, model, tier, slot = key
-        quote = self[key] = self._quote(self._pricer.card(provider, model, slot * SLOT_MS, tier))
+        quote = self[key] = self.quote(self._pricer.card(provider, model, slot * SLOT_MS, tier))
         return quote
 
-    def outcome(self, source: str, price_id: str, unpriced_reason: str) -> Outcome:
-        """The one object for these."""
-        key = (source, price_id, unpriced_reason)
+    def outcome(self, cost: Cost) -> Outcome:
+        """The one object for all that came about so."""
+        key = (cost.source, cost.price_id, cost.unpriced_reason, cost.price_version)
         return self._outcomes.setdefault(key, Outcome(*key))
 
-    def _quote(self, card: RateCard | Unlisted) -> _Quote:
+    def quote(self, card: RateCard | Unlisted) -> _Quote:
+        """What is the same for all events at these rates."""
         if isinstance(card, Unlisted):
-            return _quote_at(_NOTHING, self.outcome("", "", card.reason), _ALWAYS)
+            return _quote_at(_NOTHING, self.outcome(Cost(None, unpriced_reason=card.reason)), _ALWAYS)
         nothing_used = cost_of(card, Usage())
-        outcome = self.outcome(nothing_used.source, nothing_used.price_id, nothing_used.unpriced_reason)
-        if nothing_used.source != "list_price":
+        outcome = self.outcome(nothing_used)
+        if nothing_used.source != card.source:
             return _quote_at(_NOTHING, outcome, _ALWAYS)
         rates = card.levels[0][1]
         if nothing_used.dollars or any(rate is not None and rate % _TO_UNITS for rate in rates):
@@ -85,12 +88,17 @@ class _Quotes(dict[tuple[str, str, str, int], _Quote]):
         return _quote_at(whole, outcome, card.levels[1][0] if len(card.levels) > 1 else _ALWAYS)
 
 
+_OwnQuotes = tuple[tuple[int, ...], list[_Quote]]
+"""Moments in Unix ms, and the quote that counts from each of them on."""
+
+
 class Costs:
     """Prices the events of one batch."""
 
     def __init__(self, pricer: Pricer) -> None:
         self._pricer = pricer
         self._quotes = _Quotes(pricer)
+        self._own: dict[tuple[str, str, str, str, int], _OwnQuotes] = {}
         self._without_usage: dict[tuple[object, ...], tuple[int, Outcome]] = {}
 
     def price(self, fields: Fields, sums: Sums, doubtful: Iterable[int]) -> tuple[list[int], list[Outcome]]:
@@ -110,7 +118,7 @@ class Costs:
 
     def _price_alone(self, event: Event) -> tuple[int, Outcome]:
         cost = self._pricer.price(event)
-        return units(cost), self._quotes.outcome(cost.source, cost.price_id, cost.unpriced_reason)
+        return units(cost), self._quotes.outcome(cost)
 
     def _price_without_usage(self, event: Event, quote: _Quote) -> tuple[int, Outcome]:
         """Alone, but only the first of those that are alike in all that their price depends on."""
@@ -128,12 +136,35 @@ class Costs:
             models = [actual or priced_model(provider, actual, requested) for actual, provider, requested in asked]
         first, last = min(fields.columns["ts_ms"]) // SLOT_MS, max(fields.columns["ts_ms"]) // SLOT_MS
         slots = repeat(first) if first == last else [ts_ms // SLOT_MS for ts_ms in fields.columns["ts_ms"]]
-        return list(
+        quotes = list(
             map(
                 self._quotes.__getitem__,
                 zip(fields.columns["provider"], models, fields.columns["service_tier"], slots, strict=False),
             )
         )
+        own = self._pricer.own
+        if own and not own.keys().isdisjoint(fields.columns["org"]):
+            self._quote_own(fields, models, quotes)
+        return quotes
+
+    def _quote_own(self, fields: Fields, models: Sequence[str], quotes: list[_Quote]) -> None:
+        """Quotes of organisations with prices of their own, in place of the list's."""
+        own, columns = self._pricer.own, fields.columns
+        names = "org", "provider", "service_tier", "ts_ms"
+        for row, (org, provider, tier, ts_ms) in enumerate(zip(*(columns[name] for name in names), strict=True)):
+            if org not in own:
+                continue
+            moments, found = self._own_quotes(org, provider, models[row], tier, ts_ms)
+            if place := bisect_right(moments, moment_of(ts_ms)):
+                quotes[row] = found[place - 1]
+
+    def _own_quotes(self, org: str, provider: str, model: str, tier: str, ts_ms: int) -> _OwnQuotes:
+        key = (org, provider, model, tier, ts_ms // SLOT_MS)
+        known = self._own.get(key)
+        if known is None:
+            moments, cards = self._pricer.own_spans(org, provider, model, ts_ms, tier)
+            known = self._own[key] = (moments, [self._quotes.quote(card) for card in cards])
+        return known
 
 
 def units(cost: Cost) -> int:

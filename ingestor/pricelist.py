@@ -16,6 +16,7 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, Provider, TieredPrices
 
 PRICE_VERSION: Final = f"genai-prices {genai_prices.__version__}"
+LIST_PRICE: Final = "list_price"
 CARDS_CACHED: Final = 8_192
 """A flood of invented model names turns over this many cards and no more."""
 SLOT_MS: Final = 1_800_000
@@ -51,7 +52,7 @@ _SECONDS_KEYS: Final = ("input_audio_hours", "audio_hours")
 _SEARCH_KEYS: Final = ("web_searches_kcount",)
 _REQUEST_KEYS: Final = ("requests_kcount",)
 
-_PLAIN_TIERS: Final = {
+PLAIN_TIERS: Final = {
     "openai": frozenset({"", "default", "auto", "standard"}),
     "anthropic": frozenset({"", "standard"}),
     # console.groq.com/docs/flex-processing: flex is billed at the on-demand rate.
@@ -88,6 +89,9 @@ class RateCard(msgspec.Struct, frozen=True):
     searches_1000: Decimal | None
     requests_1000: Decimal | None
     minimum_audio_seconds: int
+    source: str = LIST_PRICE
+    """Of costs at these rates."""
+    price_version: str = PRICE_VERSION
 
     def token_rates(self, input_tokens: int) -> Rates:
         """The rates for a request with this many input tokens in all."""
@@ -119,14 +123,14 @@ class PriceList:
         listed = self._providers.get(LIBRARY_IDS.get(provider, ""))
         if listed is None:
             return Unlisted("provider_unknown")
-        info = self._find_model(listed, model.lower().removeprefix("models/"))
+        info = self._find_model(listed, normal_model(model))
         if info is None:
             return Unlisted("model_unknown")
         moment = datetime.fromtimestamp(slot * SLOT_MS / 1_000, tz=UTC)
         # As in the library, a model that is priced by another provider's entry has no variants here.
         own = any(info is candidate for candidate in listed.models)
         context = _context(provider, info, moment, service_tier.lower()) if own else {}
-        if context is None or (not own and service_tier.lower() not in _PLAIN_TIERS[provider]):
+        if context is None or (not own and service_tier.lower() not in PLAIN_TIERS[provider]):
             return Unlisted("tier_unknown")
         keys: tuple[tuple[str, ...], ...] = _PRICE_KEYS
         if provider in _AUDIO_APART:
@@ -148,7 +152,7 @@ def _context(provider: str, info: ModelInfo, moment: datetime, tier: str) -> dic
             active = variant.constraint is None or variant.constraint.active(moment)
             if active and variant.when == candidate:
                 return candidate
-    return {} if tier in _PLAIN_TIERS[provider] else None
+    return {} if tier in PLAIN_TIERS[provider] else None
 
 
 def _minimum_seconds(provider: Provider, info: ModelInfo) -> int:
@@ -169,7 +173,7 @@ def _to_card(
             return next((tier.price for tier in reversed(value.tiers) if above >= tier.start), value.base)
         return value
 
-    levels = [(start, tuple(_per_token(rate(keys, start)) for keys in price_keys)) for start in (-1, *starts)]
+    levels = [(start, tuple(per_token(rate(keys, start)) for keys in price_keys)) for start in (-1, *starts)]
     return RateCard(
         price_id=price_id,
         free=not any(stored.values()),
@@ -182,5 +186,11 @@ def _to_card(
     )
 
 
-def _per_token(dollars_per_million: Decimal | None) -> int | None:
+def normal_model(model: str) -> str:
+    """A model's name as prices are looked up by it."""
+    return model.lower().removeprefix("models/")
+
+
+def per_token(dollars_per_million: Decimal | None) -> int | None:
+    """A rate as RateCard has it."""
     return None if dollars_per_million is None else int(dollars_per_million.scaleb(RATE_SCALE - 6))

@@ -1,7 +1,7 @@
-"""What a request cost, or why nobody knows. Pure decisions over the price list; all money is Decimal.
+"""What a request cost, or why nobody knows. Pure decisions over the price list and prices of organisations' own.
 
-In: provider and event. Out: a Cost. Unknown is never 0: `dollars` is None with a reason, and a zero always has its
-own source. Never raises for anything an event can hold.
+In: an event. Out: a Cost, all money in Decimal. Unknown is never 0: `dollars` is None with a reason, and a zero always
+has its own source. Never raises for anything an event can hold.
 """
 
 import decimal
@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from ingestor.org_prices import NO_PRICES, NO_SPANS, UNREADABLE, AllPrices, Spans, card_at
 from ingestor.pricelist import RATE_SCALE, PriceList, RateCard, Unlisted
 from shared.event import Event, Usage
 
@@ -48,6 +49,8 @@ class Cost(msgspec.Struct, frozen=True, gc=False):
     source: str = ""
     price_id: str = ""
     unpriced_reason: str = ""
+    price_version: str = ""
+    """Of the list, or of the organisation's record, that the entry is of."""
 
 
 NOT_BILLED: Final = Cost(Decimal(0), "not_billed")
@@ -56,7 +59,7 @@ _OUT_OF_RANGE: Final = Cost(None, unpriced_reason="usage_out_of_range")
 _NO_MODEL: Final = Unlisted("model_missing")
 _UNPRICED: Final = {
     reason: Cost(None, unpriced_reason=reason)
-    for reason in ("model_missing", "provider_unknown", "model_unknown", "tier_unknown")
+    for reason in ("model_missing", "provider_unknown", "model_unknown", "tier_unknown", UNREADABLE.reason)
 }
 UNPRICED_REASONS: Final = frozenset(
     {
@@ -68,15 +71,18 @@ UNPRICED_REASONS: Final = frozenset(
         "unit_without_price",
         "unit_not_reported",
         "usage_out_of_range",
+        UNREADABLE.reason,
     }
 )
 
 
 class Pricer:
-    """Prices events. Deterministic within one release: the same event always costs the same."""
+    """Prices events. Deterministic within one release and one state of `own`: the same event always costs the same."""
 
-    def __init__(self, prices: PriceList | None = None) -> None:
+    def __init__(self, prices: PriceList | None = None, own: AllPrices = NO_PRICES) -> None:
         self._prices = prices or PriceList()
+        self.own: Final = own
+        """Prices that organisations negotiated, which come before the list's."""
 
     def price(self, event: Event) -> Cost:
         """The cost of one request."""
@@ -88,21 +94,30 @@ class Pricer:
         return cost_of(card, event.usage)
 
     def card(self, provider: str, model: str, ts_ms: int, service_tier: str) -> RateCard | Unlisted:
-        """What a model costs at a moment, or why nobody knows."""
+        """What a model costs by the list at a moment, or why nobody knows."""
         if not model:
             return _NO_MODEL
-        return self._prices.card(provider, model, min(max(ts_ms, _MIN_TS_MS), _MAX_TS_MS), service_tier)
+        return self._prices.card(provider, model, moment_of(ts_ms), service_tier)
+
+    def own_spans(self, org: str, provider: str, model: str, ts_ms: int, service_tier: str) -> Spans:
+        """What a model costs an organisation by its own prices over time; `ts_ms`: to compare with the list of then."""
+        prices = self.own.get(org)
+        if not model or not prices:
+            return NO_SPANS
+        return prices.spans(provider, model, service_tier, self.card(provider, model, ts_ms, service_tier))
 
     def _card_of(self, event: Event) -> RateCard | Unlisted:
         model = priced_model(event.provider, event.model_actual, event.model_requested)
-        return self.card(event.provider, model, event.ts_ms, event.service_tier)
+        place = event.provider, model, event.ts_ms, event.service_tier
+        own = card_at(self.own_spans(event.org, *place), moment_of(event.ts_ms)) if self.own else None
+        return own or self.card(*place)
 
     def _price_without_usage(self, event: Event) -> Cost:
         if _not_billed(event):
             return NOT_BILLED
         card = self._card_of(event)
         if isinstance(card, RateCard) and card.free:
-            return Cost(Decimal(0), "free_model", card.price_id)
+            return _free(card)
         return _NO_USAGE
 
 
@@ -125,30 +140,34 @@ def cost_of(card: RateCard, usage: Usage) -> Cost:
     if not _plausible((*counts, searches), seconds):
         return _OUT_OF_RANGE
     if card.free:
-        return Cost(Decimal(0), "free_model", card.price_id)
+        return _free(card)
     if not card.bills_tokens and not seconds:
         # Billed by a unit that was not reported: the sum over the rest would be a false zero.
-        return Cost(None, price_id=card.price_id, unpriced_reason="unit_not_reported")
+        return _unpriced(card, "unit_not_reported")
     units = 0
     for count, rate in zip(counts, card.token_rates(sum(counts[:_INPUT_KINDS])), strict=True):
         if count:
             if rate is None:
-                return _without_price(card)
+                return _unpriced(card, "unit_without_price")
             units += count * rate
     total = _MONEY.scaleb(Decimal(units), -RATE_SCALE)
     if seconds or searches or card.requests_1000:
         if (seconds and card.audio_hour is None) or (searches and card.searches_1000 is None):
-            return _without_price(card)
+            return _unpriced(card, "unit_without_price")
         total = _MONEY.add(total, _other_units(card, seconds, searches))
-    return Cost(_MONEY.quantize(total, _QUANTUM), "list_price", card.price_id)
+    return Cost(_MONEY.quantize(total, _QUANTUM), card.source, card.price_id, price_version=card.price_version)
 
 
 def _plausible(counts: tuple[int, ...], seconds: float) -> bool:
     return min(counts) >= 0 and max(counts) <= MAX_TOKENS and 0 <= seconds <= MAX_AUDIO_SECONDS
 
 
-def _without_price(card: RateCard) -> Cost:
-    return Cost(None, price_id=card.price_id, unpriced_reason="unit_without_price")
+def _free(card: RateCard) -> Cost:
+    return Cost(Decimal(0), "free_model", card.price_id, price_version=card.price_version)
+
+
+def _unpriced(card: RateCard, reason: str) -> Cost:
+    return Cost(None, price_id=card.price_id, unpriced_reason=reason, price_version=card.price_version)
 
 
 def _other_units(card: RateCard, seconds: float, searches: int) -> Decimal:
@@ -157,6 +176,11 @@ def _other_units(card: RateCard, seconds: float, searches: int) -> Decimal:
     by_search = _MONEY.scaleb(_MONEY.multiply(Decimal(searches), card.searches_1000 or Decimal(0)), -3)
     by_request = _MONEY.scaleb(card.requests_1000 or Decimal(0), -3)
     return _MONEY.add(_MONEY.add(by_time, by_search), by_request)
+
+
+def moment_of(ts_ms: int) -> int:
+    """The moment whose prices count, of a request with any time."""
+    return min(max(ts_ms, _MIN_TS_MS), _MAX_TS_MS)
 
 
 def priced_model(provider: str, actual: str, requested: str) -> str:

@@ -2,8 +2,8 @@
 
 In: segments of events, and what prices them. Out: a Block in ClickHouse's Native format, its columns in the order of
 COLUMNS. Values that a column cannot hold are brought to its nearest bound and the row is marked `value_clamped`: a
-broken number must not cost the row, let alone its neighbours. Depends on the events alone, so a replay gives the same
-rows.
+broken number must not cost the row, let alone its neighbours. Depends on the events and the
+prices alone.
 """
 
 import math
@@ -19,7 +19,6 @@ from ingestor.batch import Segment
 from ingestor.costs import Costs, Outcome
 from ingestor.fields import TOKEN_KINDS, Fields, chunks, fields_of, sums_of
 from ingestor.native import Codes, Flags, Lists, Nullable, Numbers, Repeated, Sendable, Strings, Wide, block
-from ingestor.pricelist import PRICE_VERSION
 from ingestor.pricing import Pricer
 
 CLAMPED: Final = "value_clamped"
@@ -222,7 +221,7 @@ class _Rows:
             "cost": cost,
             "cost_source": outcomes.named(lambda outcome: outcome.source),
             "price_id": outcomes.named(lambda outcome: outcome.price_id),
-            "price_version": outcomes.named(lambda outcome: PRICE_VERSION if outcome.price_id else ""),
+            "price_version": outcomes.named(lambda outcome: outcome.price_version),
             "unpriced_reason": outcomes.named(lambda outcome: outcome.unpriced_reason),
             "gateway": self._gateway,
             "gateway_boot": self._boot,

@@ -13,11 +13,11 @@ from ingestor.clickhouse import ClickHouse
 from ingestor.faults import IngestorFault
 from ingestor.probes import OWNER, Health
 from ingestor.redis_link import Redis, translated
+from ingestor.registry_reader import RegistryReader
 from shared import counters
 from shared.clock import unix_ms
 from shared.logs import get_log
-from shared.organisation import Budget, Org
-from shared.registry import ORGS_KEY, VERSION_KEY, VERSIONS_KEY, RegistryFault, decode_org
+from shared.organisation import Budget
 from shared.spending import SPEND_KEY, PeriodName, Spend, encode_spends, period_of
 from shared.tasks import cancelled
 
@@ -52,14 +52,11 @@ _Spent = dict[tuple[str, str | None], tuple[Decimal, int]]
 class Spending:
     """Of all organisations, kept by the process that owns partition 0."""
 
-    def __init__(self, redis: Redis, clickhouse: ClickHouse, health: Health) -> None:
+    def __init__(self, redis: Redis, clickhouse: ClickHouse, registry: RegistryReader, health: Health) -> None:
         self._redis = redis
         self._clickhouse = clickhouse
+        self._registry = registry
         self._health = health
-        self._budgets: dict[str, tuple[Budget, ...]] = {}
-        """Of organisations that have any."""
-        self._version: int | None = None
-        """Of the registry as it was read last."""
 
     async def run(self) -> None:
         """For ever."""
@@ -76,19 +73,20 @@ class Spending:
 
     async def look(self) -> None:
         """Once. Raises IngestorFault."""
-        await self._read_budgets()
-        if not self._budgets:
+        await self._registry.read()
+        budgets = dict(self._registry.budgets)
+        if not budgets:
             return
         ((complete_ms,),) = await self._clickhouse.query(_COMPLETE)
         # Clocks of gateways may be ahead of this one, never by a period.
         as_of_ms = min(int(complete_ms), unix_ms())
         if as_of_ms <= 0:
             return
-        names = sorted(self._budgets)
+        names = sorted(budgets)
         for start in range(0, len(names), _ORGS_PER_PAGE):
             some = names[start : start + _ORGS_PER_PAGE]
             spent = {period: await self._spent(some, period, as_of_ms) for period in ("day", "month")}
-            told = {name: encode_spends(_spends(name, self._budgets[name], spent, as_of_ms)) for name in some}
+            told = {name: encode_spends(_spends(name, budgets[name], spent, as_of_ms)) for name in some}
             with translated():
                 await self._redis.hset(SPEND_KEY, mapping=cast("Any", told))
 
@@ -101,43 +99,6 @@ class Spending:
                 total, count = spent[name]
                 spent[name] = (total + Decimal(usd), count + int(requests))
         return spent
-
-    async def _read_budgets(self) -> None:
-        with translated():
-            version = int(await self._redis.get(VERSION_KEY) or 0)
-        if version == self._version:
-            return
-        if self._version is not None and self._version < version:
-            with translated():
-                client = cast("Any", self._redis)
-                names = await client.execute_command("ZRANGE", VERSIONS_KEY, f"({self._version}", "+inf", "BYSCORE")
-            for start in range(0, len(names), _ORGS_PER_PAGE):
-                with translated():
-                    found = await self._redis.hmget(ORGS_KEY, names[start : start + _ORGS_PER_PAGE])
-                self._take(found)
-        else:
-            cursor = 0
-            while True:
-                with translated():
-                    cursor, page = await self._redis.hscan(ORGS_KEY, cursor, count=_ORGS_PER_PAGE)
-                self._take(list(cast("dict[bytes, bytes]", page).values()))
-                if not cursor:
-                    break
-        self._version = version
-
-    def _take(self, records: list[bytes | str | None]) -> None:
-        for record in records:
-            try:
-                org = decode_org(record or b"")
-            except RegistryFault:
-                continue  # the registry's keeper says it
-            self._put(org)
-
-    def _put(self, org: Org) -> None:
-        if org.budgets:
-            self._budgets[org.org] = org.budgets
-        else:
-            self._budgets.pop(org.org, None)
 
 
 def _spends(org: str, budgets: tuple[Budget, ...], spent: dict[str, _Spent], as_of_ms: int) -> list[Spend]:

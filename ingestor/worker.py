@@ -7,6 +7,7 @@ another ingestor, finds either a recorded batch and repeats it, or none and read
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -60,7 +61,8 @@ class Parts(msgspec.Struct, frozen=True):
     dead_letters: DeadLetters
     clickhouse: ClickHouse
     recovery: Recovery
-    pricer: Pricer
+    pricer: Callable[[], Awaitable[Pricer]]
+    """With prices as they are set at this moment. Raises IngestorFault."""
     health: Health
 
 
@@ -208,11 +210,11 @@ class Worker:
 
     async def _insert(self, batch: Batch) -> None:
         """Store a batch's rows, and nothing else."""
-        block = await asyncio.to_thread(to_block, batch.segments, self._parts.pricer)
+        block = await asyncio.to_thread(to_block, batch.segments, await self._parts.pricer())
         await self._parts.clickhouse.insert(batch.bounds.token, self._partition.index, block.data)
 
     async def _store(self, lease: Lease, batch: Batch, entries: list[Entry]) -> None:
-        block = await asyncio.to_thread(to_block, batch.segments, self._parts.pricer)
+        block = await asyncio.to_thread(to_block, batch.segments, await self._parts.pricer())
         if batch.bounds.rows:
             try:
                 async with self._parts.clickhouse.turn:

@@ -4,6 +4,7 @@ A record is plain data with bounds; where it lives is `registry`'s business. Old
 not know: a new field has a default that means what its absence meant.
 """
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Annotated, Final, Literal
 
@@ -11,21 +12,28 @@ import msgspec
 
 Provider = Literal["openai", "anthropic", "groq", "gemini", "azure"]
 ALL_FEATURES: Final = "*"
+_SHORT: Final = 60
+"""Of what a fault repeats."""
 REASONING: Final = "reasoning"
 """The task that no recommendation may take a model from."""
 MOST_RULES: Final = 10_000
 MOST_KEYS: Final = 1_000
 MOST_BUDGETS: Final = 1_000
+MOST_PRICES: Final = 1_000
 MOST_FAILOVER: Final = 5
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$(?!\\n)")]
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,62}$(?!\n)"
 """In Python a $ stands before a last line break too."""
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 """Of what an organisation has several of: unique among its like."""
 Money = Annotated[Decimal, msgspec.Meta()]
-"""US dollars; more than 0. Text in JSON, so that nothing rounds it."""
+"""US dollars; see `amount_problem`. Text in JSON, so that nothing rounds it."""
+MOST_USD: Final = Decimal(10**9)
+"""A slip of a few digits stays below what sums and columns hold."""
+_FINEST_USD: Final = Decimal("1e-12")
+"""What the column `cost` resolves: of a finer amount a part would be lost without a word."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -108,7 +116,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     provider: Provider
     model: Text
     """The whole name, or the beginning of it and `*`."""
-    since_ms: Annotated[int, msgspec.Meta(ge=0)] = 0
+    since_ms: Annotated[int, msgspec.Meta(ge=0, le=4_102_444_800_000)] = 0
+    """Unix ms, before 2100 as every request; 0: always."""
     input_usd: Money
     output_usd: Money
     cache_read_usd: Money | None = None
@@ -133,8 +142,37 @@ class Org(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rules: Annotated[tuple[Rule, ...], msgspec.Meta(max_length=MOST_RULES)] = ()
     limits: Limits = Limits()
     budgets: Annotated[tuple[Budget, ...], msgspec.Meta(max_length=MOST_BUDGETS)] = ()
-    prices: tuple[Price, ...] = ()
+    prices: Annotated[tuple[Price, ...], msgspec.Meta(max_length=MOST_PRICES)] = ()
     drain_features: tuple[str, ...] = ()
     """Features whose answers are read to their end when their client leaves, so that usage is exact; `*` is all."""
     usage_features: tuple[str, ...] = ()
     """Features whose streams are asked for their usage when their client did not ask; `*` is all."""
+
+
+def amount_problem(amount: Decimal) -> str:
+    """What is wrong with an amount of US dollars; empty if nothing is."""
+    if not amount.is_finite():
+        return "is no number"
+    if amount < 0 or amount > MOST_USD:
+        return f"is not within 0 to {MOST_USD}"
+    if amount.quantize(_FINEST_USD) != amount:
+        return "has more than 12 decimals"
+    return ""
+
+
+def money_problem(budgets: Iterable[Budget], prices: Iterable[Price]) -> str:
+    """What is wrong with the first amount that cannot be one, and where it stands; empty if nothing is."""
+    for budget in budgets:
+        if problem := amount_problem(budget.limit_usd):
+            return f"budget {budget.name!r}: limit_usd {_short(budget.limit_usd)} {problem}"
+    for price in prices:
+        for field in ("input_usd", "output_usd", "cache_read_usd", "cache_write_usd"):
+            amount: Decimal | None = getattr(price, field)
+            if amount is not None and (problem := amount_problem(amount)):
+                return f"price of {price.provider}/{price.model[:_SHORT]}: {field} {_short(amount)} {problem}"
+    return ""
+
+
+def _short(amount: Decimal) -> str:
+    text = str(amount)
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"

@@ -91,7 +91,7 @@ def test_one_form_of_errors(fault: type[Fault]) -> None:
 def test_every_fault_of_the_registry_has_one_here(kind: type[Any]) -> None:
     """None is a defect, its text is told, and each class but the family's own name has a fault of its own."""
     found = fault_of(kind("what and how to fix it"))
-    assert found.message == "what and how to fix it"
+    assert "what and how to fix it" in found.message
     assert (type(found) is faults.InvalidValue) == (kind is RegistryFault)
 
 

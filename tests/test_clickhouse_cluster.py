@@ -61,7 +61,8 @@ async def test_the_engine_reads_the_clusters_form(clickhouse_url: str) -> None:
 def test_every_table_has_a_path_of_its_own() -> None:
     """Replicas of a table find each other by its path in Keeper, which no other table has."""
     paths = [found[2] for statement in CLUSTER for found in REPLICATED.finditer(statement)]
-    assert sorted(paths) == ["gateway_boots", "ingestion_progress", "migrations", "requests", "requests_hourly"]
+    tables = ["gateway_boots", "ingestion_progress", "migrations", "registry_log", "requests", "requests_hourly"]
+    assert sorted(paths) == tables
 
 
 def test_no_name_depends_on_the_current_database() -> None:

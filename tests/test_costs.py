@@ -76,6 +76,7 @@ def together(pricer: Pricer, some: list[Event]) -> list[Cost]:
             outcome.source,
             outcome.price_id,
             outcome.unpriced_reason,
+            outcome.price_version,
         )
         for amount, outcome in zip(amounts, outcomes, strict=True)
     ]

@@ -79,6 +79,8 @@ def full_event(seq: int) -> Event:
         tools_present=True,
         structured_output=True,
         marks=("provider_unknown", "feature_truncated"),
+        attempts=("openai/gpt-5 503", "groq/llama provider_timeout"),
+        key="search service",
     )
 
 
@@ -95,7 +97,7 @@ def test_every_column_comes_back_as_it_went_in(shared_stores: Stores) -> None:
     plain = {
         name: getattr(sent, name)
         for name in Event.__struct_fields__
-        if name not in {"seq", "ts_ms", "usage", "marks"} and not name.endswith("_us")
+        if name not in {"seq", "ts_ms", "usage", "marks", "attempts"} and not name.endswith("_us")
     }
     usage = {name: getattr(sent.usage, name) for name in Usage.__struct_fields__}
     durations = {
@@ -116,6 +118,7 @@ def test_every_column_comes_back_as_it_went_in(shared_stores: Stores) -> None:
         "price_version": "genai-prices 0.2.3" if cost.price_id else "",
         "unpriced_reason": cost.unpriced_reason,
         "marks": list(sent.marks),
+        "attempts": list(sent.attempts),
         "gateway": "gw-test",
         "gateway_boot": SOURCE,
         "gateway_seq": 0,

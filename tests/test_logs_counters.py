@@ -18,6 +18,7 @@ from shared.request_totals import BOUNDS_S, RequestTotals
 from tests.parts import ROOT, Gateway, Ingestor, clean_environ, fetch, free_port, run_command, running
 
 PASSWORD = "hunter2-velvet"
+PACKAGES = ("gateway", "ingestor", "dashboard")
 SCRIPT = """
 import asyncio, logging, sys
 from shared.environment import Secret, SecretUrl

@@ -331,7 +331,7 @@ def test_reported_zeros_cost_zero() -> None:
     """Where tokens have rates, a provider that reports none of them billed nothing: that zero is real."""
     card = PriceList().card("openai", "gpt-4o-mini", TS_MS, "")
     assert isinstance(card, RateCard)
-    assert cost_of(card, Usage()) == Cost(Decimal(0), "list_price", "openai/gpt-4o-mini")
+    assert cost_of(card, Usage()) == Cost(Decimal(0), "list_price", "openai/gpt-4o-mini", price_version=PRICE_VERSION)
     assert PRICE_VERSION.startswith("genai-prices ")
 
 

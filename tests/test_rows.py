@@ -28,7 +28,10 @@ def read(*segments: Segment) -> list[dict[str, Any]]:
     """The rows of a block, times as milliseconds."""
     rows = read_block(to_block(segments, PRICER).data)
     assert [list(row) for row in rows] == [[column.name for column in COLUMNS]] * len(rows)
-    return [{**row, "ts": milliseconds(row["ts"]), "marks": tuple(row["marks"])} for row in rows]
+    return [
+        {**row, "ts": milliseconds(row["ts"]), "marks": tuple(row["marks"]), "attempts": tuple(row["attempts"])}
+        for row in rows
+    ]
 
 
 def milliseconds(moment: datetime) -> int:

@@ -13,6 +13,8 @@ from dashboard import edits
 from ingestor.clickhouse import ClickHouse
 from ingestor.probes import Health
 from ingestor.redis_link import open_redis
+from ingestor.registry_log import RegistryLog
+from ingestor.registry_reader import RegistryReader
 from ingestor.settings import clickhouse_address
 from ingestor.spending import Spending
 from shared.clock import unix_ms
@@ -64,7 +66,8 @@ async def spent(clickhouse_url: str, redis_url: str) -> AsyncIterator[Spent]:
         client.delete(ORGS_KEY, VERSION_KEY, VERSIONS_KEY, SPEND_KEY)
         operator = Operator(redis_url)
         operator.create_org("acme")
-        yield Spent(clickhouse_url, client, operator, Spending(redis, clickhouse, Health()))
+        registry = RegistryReader(redis, RegistryLog(redis, clickhouse))
+        yield Spent(clickhouse_url, client, operator, Spending(redis, clickhouse, registry, Health()))
         operator.close()
     await close_redis(redis)
     await clickhouse.close()

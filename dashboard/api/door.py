@@ -24,6 +24,7 @@ from dashboard.api.operations import Operation
 from dashboard.api.registry_calls import RegistryCalls
 from dashboard.api.responses import fault_response, good_response
 from dashboard.api.translation import fault_of
+from dashboard.read_only import RegistryReadOnly
 from dashboard.registry import Registry, RegistryUnavailable
 from shared import counters
 from shared.environment import Secret
@@ -73,10 +74,7 @@ class Door:
     async def _answer(self, operation: Operation, request: web.Request) -> Answer:
         self._authenticate(request)
         if operation.changes and self._registry_file:
-            raise faults.RegistryReadOnly(
-                f"the registry is what the file {self._registry_file} declares: make the change there"
-                " (LECTR_REGISTRY_FILE)"
-            )
+            raise RegistryReadOnly(self._registry_file)
         path = path_of(operation, request.match_info)
         query = query_of(operation, tuple(request.query.items()))
         actor = actor_of(request.headers.get("X-Lectr-Actor")) if operation.changes else "api"

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from shared import organisation as stored
 from shared.event import UNTAGGED
-from shared.organisation import MOST_FAILOVER, MOST_RULES, NAME_PATTERN, Name, Provider, Text
+from shared.organisation import MOST_FAILOVER, MOST_PRICES, MOST_RULES, NAME_PATTERN, Name, Provider, Text
 
 T = TypeVar("T")
 MOST_LISTED: Final = 1000
@@ -140,7 +140,7 @@ class PricePut(Body, frozen=True, kw_only=True):
 class PricesPut(Body, frozen=True, kw_only=True):
     """All negotiated prices of an organisation."""
 
-    prices: tuple[PricePut, ...]
+    prices: Annotated[tuple[PricePut, ...], Meta(max_length=MOST_PRICES)]
 
 
 class AzurePut(Body, frozen=True, kw_only=True):

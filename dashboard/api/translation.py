@@ -5,6 +5,7 @@ from typing import Final
 from dashboard import registry
 from dashboard.api import faults
 from dashboard.api.faults import Fault
+from dashboard.read_only import RegistryReadOnly
 from shared.registry import RegistryFault
 
 RETRY_AFTER_S: Final = 5
@@ -16,6 +17,7 @@ _KINDS: Final[dict[type[RegistryFault], type[Fault]]] = {
     registry.RecordExists: faults.RecordExists,
     registry.VersionConflict: faults.VersionConflict,
     registry.UnreadableRecord: faults.RecordUnreadable,
+    RegistryReadOnly: faults.RegistryReadOnly,
 }
 
 

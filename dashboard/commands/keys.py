@@ -4,11 +4,24 @@ import json
 from datetime import UTC, datetime
 
 import click
+import msgspec
 
 from dashboard import edits, new_keys
-from dashboard.commands.door import as_json, confirm, org_name, show, show_key, table, with_registry, yes
+from dashboard.commands.door import (
+    as_json,
+    confirm,
+    faults_told,
+    org_name,
+    show,
+    show_key,
+    table,
+    with_registry,
+    yes,
+)
 from dashboard.records import record
 from dashboard.registry import Registry
+from shared.clock import unix_ms
+from shared.registry import DEFAULT_KEY, new_key
 
 _key_name = click.argument("key_name", metavar="KEY")
 
@@ -26,6 +39,23 @@ def key() -> None:
 def add(registry: Registry, *, name: str, key_name: str, as_json: bool) -> None:
     """Make a key and show it, once."""
     show_key(new_keys.add_key(registry, name, key_name), as_json=as_json)
+
+
+@key.command("new")
+@click.argument("key_name", metavar="[KEY]", default=DEFAULT_KEY)
+@as_json
+def new(*, key_name: str, as_json: bool) -> None:
+    """Make a key for a file that declares organisations, and show it, once. Nothing is stored."""
+    secret = new_key()
+    with faults_told():
+        made = msgspec.to_builtins(edits.new_key_record(key_name, secret, unix_ms()))
+    if as_json:
+        click.echo(json.dumps({"key": secret, **made}))
+        return
+    click.echo(
+        f"key  {secret}\nKeep the key now: it is stored nowhere and cannot be shown again. For the file, under keys:"
+    )
+    click.echo(f"- {json.dumps(made)}")
 
 
 @key.command("list")

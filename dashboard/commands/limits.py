@@ -1,7 +1,6 @@
 """`limit` and `budget`: how much an organisation, or one of its keys, may ask for and spend."""
 
 import json
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import click
@@ -9,9 +8,9 @@ import msgspec
 
 from dashboard import edits
 from dashboard.commands.door import as_json, org_name, show, table, with_registry
+from dashboard.commands.values import amount
 from dashboard.registry import Registry
 from shared.organisation import Budget, Limits
-from shared.registry import RegistryFault
 
 
 @click.group()
@@ -57,14 +56,10 @@ def set_budget(
     registry: Registry, *, name: str, budget_name: str, limit_usd: str, as_json: bool, **fields: Any
 ) -> None:
     """Add a budget, or replace the one of this name."""
-    try:
-        amount = Decimal(limit_usd)
-    except InvalidOperation:
-        raise RegistryFault(f"limit_usd {limit_usd!r}: give an amount of US dollars, like 250.00") from None
-    made = Budget(name=budget_name, limit_usd=amount, **fields)
+    made = Budget(name=budget_name, limit_usd=amount("limit_usd", limit_usd), **fields)
     changed = registry.edit(name, edits.put_budget(made), f"set budget {budget_name}")
     whose = f"feature {made.feature} of {name}" if made.feature else name
-    text = f"budget {budget_name}: {whose} may spend {amount} USD a {made.period}; then {made.action}"
+    text = f"budget {budget_name}: {whose} may spend {made.limit_usd} USD a {made.period}; then {made.action}"
     show(changed, as_json=as_json, text=text)
 
 

@@ -50,6 +50,10 @@ class Site:
         self.clickhouse = self.run(ClickHouse.connect(address))
         self.pricer = Pricer()
 
+    async def prices(self) -> Pricer:
+        """Those of the list."""
+        return self.pricer
+
     def run(self, work: Awaitable[Any]) -> Any:
         return self.loop.run_until_complete(_awaited(work))
 
@@ -211,7 +215,7 @@ class World:
         members = Members(site.redis, "ing", 1, LEASE_MS)
         recovery = Recovery(reader, ledger, clickhouse, longest_lease_s=0.0, partitions=1)
         parts = Parts(
-            reader, ledger, leases, members, DeadLetters(site.redis), clickhouse, recovery, site.pricer, Health()
+            reader, ledger, leases, members, DeadLetters(site.redis), clickhouse, recovery, site.prices, Health()
         )
         limits = Limits(max_events=60, max_age_ms=1, max_entries=4)
         worker = Worker(self.partition, parts, limits, asyncio.Event())
