@@ -6,19 +6,19 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
-from dashboard import edits
+from dashboard import edits, new_keys
 from dashboard.commands.door import (
     as_json,
     confirm,
     faults_told,
     org_name,
-    record,
     show,
     show_key,
     table,
     with_registry,
     yes,
 )
+from dashboard.records import record
 from dashboard.registry import Registry
 from shared.clock import unix_ms
 from shared.registry import DEFAULT_KEY, new_key
@@ -38,9 +38,7 @@ def key() -> None:
 @with_registry
 def add(registry: Registry, *, name: str, key_name: str, as_json: bool) -> None:
     """Make a key and show it, once."""
-    secret = new_key()
-    added = edits.new_key_record(key_name, secret, unix_ms())
-    show_key(registry.edit(name, edits.add_key(added), f"add key {key_name}"), key_name, secret, as_json=as_json)
+    show_key(new_keys.add_key(registry, name, key_name), as_json=as_json)
 
 
 @key.command("new")
