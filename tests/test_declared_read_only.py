@@ -40,6 +40,7 @@ READING = {
     ("plan", "elsewhere.yaml"),
     ("export",),
     ("completion", "bash"),
+    ("serve", "--print-settings"),
 }
 CHANGING = {
     ("org", "create", "new"),
@@ -77,7 +78,7 @@ ELSEWHERE = {("serve",)}
 
 def test_where_a_file_declares_nothing_else_changes(url: str, file: Path, tmp_path: Path) -> None:
     """With LECTR_REGISTRY_FILE every command that changes something names that file instead; reading goes on."""
-    line = CommandLine(url, LECTR_REGISTRY_FILE=str(file))
+    line = CommandLine(url, LECTR_REGISTRY_FILE=str(file), LECTR_ADMIN_SECRET="velvet-harbour-admin")
     assert "2 to create" in line.said("plan", code=3)
     assert line.said("apply", "--prune").endswith("done: 2 created\n")
     before = records(url)
