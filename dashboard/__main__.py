@@ -2,6 +2,7 @@
 
 import click
 
+from dashboard.commands.audit import audit
 from dashboard.commands.endpoints import azure, base_url, credential
 from dashboard.commands.keys import key
 from dashboard.commands.limits import budget, limit
@@ -15,7 +16,7 @@ def main() -> None:
     """Manage a Lectr installation. LECTR_REDIS_URL says where its registry lives."""
 
 
-for group in (org, key, rule, limit, budget, price, azure, base_url, credential):
+for group in (org, key, rule, limit, budget, price, azure, base_url, credential, audit):
     main.add_command(group)
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ def check_model(model: str) -> str:
     """A model's whole name, or the beginning of it and `*`."""
     if "*" in model[:-1]:
         raise RegistryFault(f"model {model!r} has a * before its end; only the last character may be one")
+    if not model.isprintable():
+        raise RegistryFault(f"model {model!r} has a character that cannot be shown; leave it out")
     return model
 
 

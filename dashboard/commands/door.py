@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from dashboard.clickhouse import ClickHouse, ClickHouseFault
 from dashboard.registry import Registry, RegistryUnavailable
 from dashboard.settings import load_settings
 from shared.environment import SettingsFault
@@ -28,12 +29,14 @@ def with_registry(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(**arguments: Any) -> None:
         try:
-            registry = Registry(load_settings().redis_url, actor=f"cli:{_user()}")
+            settings = load_settings()
+            clickhouse = ClickHouse.of(settings.clickhouse_url)
+            registry = Registry(settings.redis_url, actor=f"cli:{_user()}", clickhouse=clickhouse)
             try:
                 command(registry, **arguments)
             finally:
                 registry.close()
-        except (SettingsFault, RegistryFault, RegistryUnavailable) as fault:
+        except (SettingsFault, RegistryFault, RegistryUnavailable, ClickHouseFault) as fault:
             click.echo(f"lectr: {fault}", err=True)
             sys.exit(2)
 
