@@ -3,6 +3,8 @@
 import click
 
 from dashboard.commands.audit import audit
+from dashboard.commands.completion import completion
+from dashboard.commands.declared import apply, export, import_, plan
 from dashboard.commands.endpoints import azure, base_url, credential
 from dashboard.commands.keys import key
 from dashboard.commands.limits import budget, limit
@@ -18,6 +20,8 @@ def main() -> None:
 
 for group in (org, key, rule, limit, budget, price, azure, base_url, credential, audit):
     main.add_command(group)
+for command in (plan, apply, import_, export, completion):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main(prog_name="python -m dashboard")

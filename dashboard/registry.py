@@ -27,6 +27,7 @@ from shared.registry import (
     check_org_name,
     decode_org,
     encode_org,
+    version_of,
 )
 
 Edit = Callable[[Org], Org]
@@ -133,8 +134,10 @@ class Registry:
                     return org
                 now_ms = unix_ms()
                 # Time-based, so that it still grows after Redis lost its memory.
-                org = msgspec.structs.replace(org, version=max(max(int(highest), org.version) + 1, now_ms))
+                org = msgspec.structs.replace(org, version=max(max(version_of(highest), org.version) + 1, now_ms))
                 new = encode_org(org)
+                # Nothing is stored that nobody could read.
+                decode_org(new)
                 fields = ("org", name, "version", org.version, "at_ms", now_ms, "actor", self.actor, "action", action)
                 keys = (ORGS_KEY, VERSION_KEY, VERSIONS_KEY, LOG_KEY)
                 arguments = (name, record or b"", highest, new, org.version, CHANGES_CHANNEL, *fields, "record", new)

@@ -13,6 +13,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: SecretUrl = SecretUrl("redis://127.0.0.1:6379/0")
     clickhouse_url: SecretUrl | None = None
     """Where the log of changes and the rows of requests are. Without it nothing is said about either."""
+    registry_file: str = ""
+    """The file that declares the organisations; no other door changes them then."""
 
 
 def load_settings() -> Settings:

@@ -5,9 +5,10 @@ key which was replaced on disk needs no restart. A reference that leads nowhere 
 need it leave their requests alone. The environment's own settings are not for providers: names of LECTR_ lead nowhere.
 """
 
+import os
+import stat
 import threading
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Final
 
 from shared import counters
@@ -51,14 +52,25 @@ class Credentials:
             counters.credentials_missing.set(sum(secret is None for secret in self._found.values()))
 
 
+def _read_file(place: str) -> bytes:
+    """What a file begins with. Raises OSError, ValueError; waits for nobody, as a pipe's writer may never come."""
+    with open(place, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("not a file")
+        return file.read(_LONGEST_BYTES)
+
+
+def _open_at_once(place: str, flags: int) -> int:
+    return os.open(place, flags | os.O_NONBLOCK)
+
+
 def _read(reference: str) -> Secret | None:
     kind, _, place = reference.partition(":")
     try:
         if kind == "env":
             text = "" if place.startswith(PREFIX) else process_environment().get(place, "")
         elif kind == "file":
-            with Path(place).open("rb") as file:
-                text = file.read(_LONGEST_BYTES).decode("ascii")
+            text = _read_file(place).decode("ascii")
         else:
             return None
     except (OSError, ValueError):

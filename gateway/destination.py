@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from gateway.detection import detect, has_google_key
-from gateway.faults import AzureConfigMissing, Fault, UnknownPath
+from gateway.faults import AzureConfigMissing, Fault, ProviderUnreachable, UnknownPath
 from gateway.headers import upstream_headers
 from gateway.request_body import model_in_path, path_streams
 from gateway.routes import request_target
@@ -49,7 +49,7 @@ class Destination(msgspec.Struct, frozen=True):
     streams: bool
     """Whether the path itself asks for a stream."""
     way: Way | Fault
-    """AzureConfigMissing or UnknownPath where there is none."""
+    """AzureConfigMissing, UnknownPath or ProviderUnreachable where there is none."""
 
 
 class Router:
@@ -100,7 +100,7 @@ class Router:
     def way(
         self, provider: str, sent: "RequestFields", *, head: "ClientHead", target: str, model: str, org: "Org"
     ) -> Way | Fault:
-        """What is sent to a provider: these fields, as that provider reads them. AzureConfigMissing or UnknownPath."""
+        """What is sent to a provider: these fields, as that provider reads them; the fault where there is no way."""
         azure = azure_of(org, model) if provider == "azure" else None
         if provider == "azure" and azure is None:
             return AzureConfigMissing(
@@ -118,11 +118,27 @@ class Router:
             return UnknownPath(
                 "no provider has this path; use /v1/… or a provider SDK's own path, and base_url '<gateway>/v1'"
             )
-        origin, asked = origin_of(url)
+        try:
+            origin, asked = origin_of(url)
+        except ValueError:
+            return _no_address(provider, org)
         azure_claude = provider == "azure" and "/anthropic/" in url
         fields = upstream_headers(sent, provider, origin.netloc, azure_claude=azure_claude)
         before, after = _around_length(fields) if head.has_length else (_lines(fields), b"")
         return Way(origin, asked, before, after)
+
+
+def _no_address(provider: str, org: "Org") -> Fault:
+    """What an operator set is none; whatever it is, it is not shown to a client."""
+    if provider == "azure":
+        return AzureConfigMissing(
+            f"the Azure endpoint of organisation {org.org} is no URL; set it anew with: azure set {org.org} --endpoint"
+            " https://…"
+        )
+    return ProviderUnreachable(
+        f"the base URL of organisation {org.org} for {provider} is no URL; set it anew with: base-url set {org.org}"
+        f" {provider} https://…"
+    )
 
 
 def _bases_of(org: "Org", bases: Mapping[str, str]) -> Mapping[str, str]:
@@ -130,9 +146,12 @@ def _bases_of(org: "Org", bases: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def azure_of(org: "Org", model: str) -> "Azure | None":
-    """The resource that has a deployment of this model, the first one if none says so; None where there is none."""
+    """The resource that has a deployment of this model or name, the first one if none says so; None: there is none."""
     for resource in org.azure:
         if model in resource.deployments:
+            return resource
+    for resource in org.azure:
+        if model in resource.deployments.values():
             return resource
     return org.azure[0] if org.azure else None
 

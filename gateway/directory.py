@@ -100,7 +100,9 @@ class Directory:
                 if org.version <= known.version:
                     continue
                 for key in known.keys:
-                    self._by_hash.pop(key.sha256, None)
+                    # A hash that another organisation has as well is not this one's to take away.
+                    if (access := self._by_hash.get(key.sha256)) is not None and access.org is known:
+                        del self._by_hash[key.sha256]
             self._by_name[org.org] = org
             (self.budgeted.add if org.budgets else self.budgeted.discard)(org.org)
             account = Account(org)

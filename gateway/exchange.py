@@ -13,6 +13,8 @@ from gateway.request_body import NO_FACTS, RequestFacts
 from gateway.usage import NO_READING, Reading
 from shared.event import UNTAGGED, ErrorSource, Event
 
+MARK_USAGE_REQUESTED: Final = "usage_requested"
+"""The gateway asked for the stream's usage: the request was edited."""
 CLIENT_CLOSED: Final = 499
 """The status recorded when the client left before one was sent (a convention of nginx, not of HTTP)."""
 
@@ -58,6 +60,8 @@ class Exchange(msgspec.Struct):
     attempts: tuple[str, ...] = ()
     """Tries that failed before the one that is told here: provider, model, status or code."""
     marks: tuple[str, ...] = ()
+    usage_requested: bool = False
+    """What was sent last asks for usage that the client did not ask for."""
 
     sent_ns: int = 0
     """The request went out to the provider."""
@@ -140,7 +144,7 @@ class Exchange(msgspec.Struct):
             max_tokens=facts.max_tokens,
             tools_present=facts.tools_present,
             structured_output=facts.structured_output,
-            marks=self.marks,
+            marks=(*self.marks, MARK_USAGE_REQUESTED) if self.usage_requested else self.marks,
             attempts=self.attempts,
             key=self.key,
         )

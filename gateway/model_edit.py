@@ -170,6 +170,8 @@ def replace_path_model(target: str, model: str) -> str | None:
     if place is None or not is_model_name(model):
         return None
     collection, start, end = place
+    if target.startswith("/operations/", end):
+        return None
     plain = model if collection == "deployments/" else model.removeprefix("tunedModels/")
     # Dots alone would lead up the path.
     if _NO_NAME.match(target[start:end]) or not plain.strip("."):

@@ -5,12 +5,12 @@ disk.
 """
 
 import asyncio
-import traceback
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from gateway import faults
+from gateway.attempts import Attempts
 from gateway.auth import authenticate, require_enabled
 from gateway.body import Body, WholeBody, read_body
 from gateway.budgets import MARK_OVER_BUDGET, Budgets, budget_fault
@@ -24,7 +24,7 @@ from gateway.exchange import Exchange, endpoint_of
 from gateway.journal import Journal
 from gateway.limits import Allowances
 from gateway.providers import Catalogue
-from gateway.redirect import Asked, Step, plan
+from gateway.redirect import Step
 from gateway.relay import relay
 from gateway.request_body import MARK_MODEL_TRUNCATED, RequestFacts
 from gateway.tunnel import run_tunnel
@@ -32,13 +32,11 @@ from gateway.unattended import MARK_CUT, Unattended, wants_drain
 from gateway.upstream import Answer, Upstream
 from shared import counters
 from shared.clock import monotonic_ns, unix_ms
-from shared.logs import get_log
+from shared.logs import get_log, place_of
 from shared.organisation import Org
 from shared.stream import encode_event
 
 _SWITCHING: Final = 101
-_TOO_MANY: Final = 429
-_SERVER_ERROR: Final = 500
 _LOG_INTERVAL_NS: Final = 1_000_000_000
 
 
@@ -62,14 +60,13 @@ class Proxy:
     ) -> None:
         self._directory = directory
         self._router = Router(catalogue, bases)
-        self._upstream = upstream
         self._journal = journal
         self._max_body_bytes = max_body_bytes
         self._max_file_body_bytes = max_file_body_bytes
         self._client_timeout_s = client_timeout_s
         self._unattended = unattended
         self._allowances = Allowances()
-        self._credentials = credentials
+        self._attempts = Attempts(upstream, self._router, credentials)
         self._budgets = budgets
         self._log = get_log("proxy")
         self._running: set[asyncio.Task[object]] = set()
@@ -106,7 +103,7 @@ class Proxy:
         except Exception as error:  # noqa: BLE001 - counted, logged and answered: the last resort of the request path
             counters.handler_faults.inc()
             # Type and place only: the text of an exception may quote the request.
-            self._log.error("defect", error=type(error).__name__, place=_place(error))
+            self._log.error("defect", error=type(error).__name__, place=place_of(error))
             if exchange.status:
                 exchange.failed("server_error", "gateway")
                 request.abort()
@@ -144,7 +141,7 @@ class Proxy:
         way = self._way(request, exchange, org, body.facts)
         if org.budgets:
             self._spend(access, exchange)
-        steps = self._steps(request, exchange, access, body, way)
+        steps = self._attempts.steps(request, exchange, access, body, way)
         if limits.concurrent_streams is None or not exchange.streaming:
             return await self._send(request, exchange, org, body, steps)
         with self._allowances.take_stream(org.org, access.key.name, limits, exchange.started_ns):
@@ -160,40 +157,6 @@ class Proxy:
             raise budget_fault(access.org.org, verdict, exchange.started_unix_ms)
         exchange.marks += (MARK_OVER_BUDGET,)
 
-    def _steps(
-        self, request: ClientRequest, exchange: Exchange, access: Access, body: Body | WholeBody, way: Way
-    ) -> Sequence[Step]:
-        """What to try in order: what a rule says, or just the request's own way."""
-        own = Step(exchange.provider, exchange.model_requested, way, by_rule=False)
-        if not access.org.rules:
-            return (own,)
-        try:
-            rule = access.account.rules.find(
-                exchange.feature, exchange.task, exchange.provider, exchange.model_requested
-            )
-            if rule is None:
-                return (own,)
-            asked = Asked(
-                head=request.head,
-                target=request.target,
-                held=body.held,
-                provider=exchange.provider,
-                model=exchange.model_requested,
-                way=way,
-                org=access.org,
-                credentials=self._credentials.of(access.org),
-            )
-            found = plan(self._router, rule, asked)
-        except Exception as error:  # noqa: BLE001 - counted and logged: a rule must not cost a request
-            counters.rule_faults.inc()
-            self._log.error("defect", error=type(error).__name__, place=_place(error))
-            exchange.marks += ("rule_failed",)
-            return (own,)
-        exchange.rule = rule.name
-        exchange.marks += found.marks
-        # What is streamed on from the client cannot be sent twice.
-        return found.steps if body.is_whole else found.steps[:1]
-
     async def _send(
         self, request: ClientRequest, exchange: Exchange, org: Org, body: Body | WholeBody, steps: Sequence[Step]
     ) -> bool:
@@ -201,60 +164,8 @@ class Proxy:
         upgrades = request.upgrade and request.asks_for_websocket and not request.body_exists
         if org.drain_features and wants_drain(org, exchange.feature) and not upgrades:
             request.on_leave(partial(self._goes_on, request, request.task, exchange))
-        for step in steps[:-1]:
-            answer = await self._try(request, exchange, body, step, upgrades=upgrades)
-            if answer is not None:
-                return await self._pass_on(request, exchange, answer)
-        answer = await self._open(request, exchange, body, steps[-1], upgrades=upgrades)
+        answer = await self._attempts.answer(request, exchange, body, steps, upgrades=upgrades)
         return await self._pass_on(request, exchange, answer)
-
-    async def _try(
-        self, request: ClientRequest, exchange: Exchange, body: Body | WholeBody, step: Step, *, upgrades: bool
-    ) -> Answer | None:
-        """The answer to a step that is not the last one; None if the next one is to be tried."""
-        try:
-            answer = await self._open(request, exchange, body, step, upgrades=upgrades)
-        except (faults.ProviderUnreachable, faults.ProviderTimeout) as fault:
-            exchange.attempts += (f"{step.provider}/{step.model} {fault.code}",)
-        else:
-            status = answer.head.status
-            if status != _TOO_MANY and status < _SERVER_ERROR:
-                return answer
-            answer.close()
-            exchange.attempts += (f"{step.provider}/{step.model} {status}",)
-        counters.failovers.labels(step.provider).inc()
-        return None
-
-    async def _open(
-        self, request: ClientRequest, exchange: Exchange, body: Body | WholeBody, step: Step, *, upgrades: bool
-    ) -> Answer:
-        """Send the request as a step says. Raises ProviderUnreachable, ProviderTimeout and what the upload raises."""
-        way, length = step.way, request.length
-        if step.provider != exchange.provider:
-            exchange.provider, exchange.provider_source = step.provider, "rule"
-        exchange.model_sent = step.model if step.model != exchange.model_requested else ""
-        if step.body is not None:
-            if length:
-                length = b"%d" % (int(length) + len(step.body) - body.held_bytes)
-            outgoing = body.outgoing(exchange, step.body)
-        else:
-            outgoing = body.outgoing(exchange)
-        lines = way.lines_before + length + way.lines_after
-        if request.chunked and isinstance(outgoing, bytes | bytearray):
-            lines += b"\r\nContent-Length: %d" % len(outgoing)
-        if upgrades:
-            lines += b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
-        exchange.sent_ns = exchange.sent_ns or monotonic_ns()
-        return await self._upstream.open(
-            request.method,
-            way.origin,
-            way.target,
-            lines,
-            outgoing,
-            chunked=request.chunked,
-            on_interim=request.interim,
-            upgrades=upgrades,
-        )
 
     async def _pass_on(self, request: ClientRequest, exchange: Exchange, answer: Answer) -> bool:
         """The answer to the client."""
@@ -360,7 +271,7 @@ class Proxy:
             event = encode_event(exchange.event(self._journal.next_seq))
         except Exception as error:  # noqa: BLE001 - counted and logged; its number is used up, so the hole is seen
             counters.events_dropped.labels("not_encodable").inc()
-            self._log.error("defect", error=type(error).__name__, place=_place(error))
+            self._log.error("defect", error=type(error).__name__, place=place_of(error))
             self._journal.skip()
         else:
             self._journal.append(event)
@@ -386,9 +297,3 @@ def _tag(head: ClientHead, exchange: Exchange) -> None:
     for field in head.cut:
         exchange.marks += (f"{field}_truncated",)
         counters.values_cut.labels(field).inc()
-
-
-def _place(error: BaseException) -> str:
-    """File and line where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gateway.destination import Router, Way
+from gateway.destination import Router, Way, azure_of
 from gateway.form_edit import replace_form_model
 from gateway.headers import RequestFields
 from gateway.model_edit import replace_model, replace_path_model
@@ -57,6 +57,8 @@ class Step(msgspec.Struct, frozen=True):
     body: bytes | None = None
     """Instead of what was read of the client's; None: as it came."""
     by_rule: bool = True
+    asks_usage: bool = False
+    """The body asks for the usage of its stream, as the client did not."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -74,6 +76,8 @@ class Asked(msgspec.Struct, frozen=True):
     target: str
     held: bytes | bytearray
     """What was read of the body; JSON is whole."""
+    readable: bool
+    """Whether that is a JSON object."""
     provider: str
     model: str
     way: Way
@@ -122,30 +126,42 @@ def _step(router: Router, wanted: "Target", asked: Asked) -> Step | str:
     return Step(provider, model, way, body) if isinstance(way, Way) else MARK_NOT_SERVED
 
 
+def as_deployed(step: Step, asked: Asked) -> Step:
+    """The step with the name of its model's Azure deployment in the body, where the path does not have it.
+
+    A body that cannot be edited goes as it is: Azure says what it does not know.
+    """
+    resource = azure_of(asked.org, step.model) if step.provider == "azure" else None
+    deployment = step.model if resource is None else resource.deployments.get(step.model, step.model)
+    if deployment == step.model or b"/deployments/" in step.way.target:
+        return step
+    body = _edited(asked, asked.held if step.body is None else step.body, deployment)
+    return step if body is None else msgspec.structs.replace(step, body=body)
+
+
 def speaks(provider: str, target: str) -> bool:
     """Whether another provider than the one that the client asked understands a request for this target."""
     route = route_of(target.partition("?")[0])
     if route is None or route.surface in _OWN_SURFACES:
         return False
-    rest = route.rest
-    if route.surface == "deployments":
-        _, slash, endpoint = rest[1:].partition("/")
-        rest = slash + endpoint
-    return provider in _SPOKEN.get(rest, frozenset())
+    return provider in _SPOKEN.get(route.endpoint, frozenset())
 
 
 def _with_model(asked: Asked, model: str) -> tuple[str, bytes | None] | None:
     """Target and body with another model, where they name one; None if it cannot be replaced."""
-    head, target = asked.head, asked.target
+    target = asked.target
     if model_in_path(target):
         moved = replace_path_model(target, model)
         # The body of such a request may name a model as well, which nobody reads.
         return None if moved is None else (moved, None)
-    if head.body_kind == "multipart":
-        body = replace_form_model(asked.held, head.headers.get("Content-Type", ""), model)
-    else:
-        body = replace_model(asked.held, model)
+    body = _edited(asked, asked.held, model)
     return None if body is None else (target, body)
+
+
+def _edited(asked: Asked, body: bytes | bytearray, model: str) -> bytes | None:
+    if asked.head.body_kind == "multipart":
+        return replace_form_model(body, asked.head.headers.get("Content-Type", ""), model)
+    return replace_model(body, model) if asked.readable else None
 
 
 def _with_credential(raw: Sequence[tuple[bytes, bytes]], credential: "Secret") -> list[tuple[bytes, bytes]]:

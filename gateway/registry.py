@@ -1,23 +1,26 @@
 """Keeps the directory of organisations current: read from Redis at start, pushed on change, polled for missed pushes.
 
 A poll reads what has a higher version than the last one saw; all of it, some hundred records at a time, when Redis lost
-its memory or is another one. What was taken is kept on disk: a start with Redis down serves from there.
+its memory or is another one. Where nothing can be pushed, polls go on alone; a change that was seen by a poll first has
+its push missed, so that the subscription is made anew. What was taken is kept on disk: a start with Redis down serves
+from there.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, cast
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from gateway.budgets import Budgets
 from gateway.credentials import Credentials
 from gateway.directory import Directory
+from gateway.intake import Intake
+from gateway.registry_copy import RegistryCopy
 from gateway.snapshot import Snapshot
 from gateway.spending import Spending
 from shared import counters
 from shared.environment import SecretUrl, SettingsFault
 from shared.logs import get_log
-from shared.organisation import Org
 from shared.redis_client import Subscription, close_redis, open_redis, subscribe_near
 from shared.registry import (
     CHANGES_CHANNEL,
@@ -25,15 +28,17 @@ from shared.registry import (
     ORGS_KEY,
     VERSION_KEY,
     VERSIONS_KEY,
-    RegistryFault,
-    decode_org,
+    version_of,
 )
 from shared.tasks import cancelled
 
+if TYPE_CHECKING:
+    from shared.organisation import Org
+
 _SOCKET_TIMEOUT_S: Final = 5.0
 _RECONNECT_S: Final = 0.5
+_INCOMPLETE_S: Final = 1.0
 _RECORDS_PER_READ: Final = 200
-"""Decoded in one go: the longest that a large registry holds up requests."""
 _MOST_CHANGED: Final = 5_000
 """More changed records than these are not asked for one by one."""
 
@@ -52,12 +57,17 @@ class Registry:
         self.directory = Directory()
         self.loaded = asyncio.Event()
         """Set once the registry was read, from Redis or from the copy on disk."""
-        self.redis_failing = False
+        self._failing_by = ""
+        """The error that was said last."""
         self._poll_s = poll_s
         self._snapshot = snapshot
         self._credentials = credentials
+        self._copy = RegistryCopy(snapshot, self.directory)
+        self._intake = Intake(self.directory, credentials, self._copy)
         self._seen: tuple[str, int] | None = None
         """Generation and version of what was read last."""
+        self._poll_due_s = 0.0
+        """When the next poll is due, on the loop's clock."""
         self._shown_url = str(redis_url)
         self._redis = open_redis(redis_url, connect_timeout_s=_SOCKET_TIMEOUT_S, reply_timeout_s=_SOCKET_TIMEOUT_S)
         self._following: asyncio.Task[None] | None = None
@@ -77,6 +87,7 @@ class Registry:
             self._log.error(
                 "registry_copy_unreadable",
                 lines=self._snapshot.unreadable,
+                first=self._snapshot.first_unreadable,
                 fix=f"Redis has these records; if it says so at each start, delete {self._snapshot.path}",
             )
         if kept:
@@ -85,7 +96,13 @@ class Registry:
             counters.registry_orgs.set(len(self.directory))
             self.loaded.set()
             self._log.info("registry_from_disk", orgs=len(kept))
+        self._copy.start()
         self._following = asyncio.create_task(self._follow(), name="registry")
+
+    @property
+    def redis_failing(self) -> bool:
+        """Whether changes cannot be pushed, if they are seen at all."""
+        return bool(self._failing_by)
 
     def spending(self, budgets: Budgets) -> Spending:
         """What tells the budgets of the organisations known here what was spent."""
@@ -97,6 +114,7 @@ class Registry:
             self._following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._following
+            await self._copy.close()
         await close_redis(self._redis)
 
     async def _follow(self) -> None:
@@ -104,90 +122,85 @@ class Registry:
             try:
                 # Subscribed before the first read: a change in between is then seen twice, not never.
                 async with await subscribe_near(self._redis, VERSION_KEY, CHANGES_CHANNEL) as changes:
-                    while True:
-                        await self._poll()
+                    await self._poll()
+                    if self._failing_by:
+                        self._log.info("redis_available")
+                        self._failing_by = ""
+                    await self._listen(changes)
+                    while not await self._poll():
                         await self._listen(changes)
+                # Either the push is on its way, or nothing comes through this connection any more.
+                counters.registry_refreshes.labels("missed").inc()
             except Exception as error:  # noqa: BLE001 - whatever stands in the way: counted, said, and tried again
                 if cancelled():
                     raise asyncio.CancelledError from None
                 counters.registry_refreshes.labels("failed").inc()
-                if not self.redis_failing:
-                    self._log.warning(
-                        "redis_unavailable",
-                        error=type(error).__name__,
-                        url=self._shown_url,
-                        fix=_CURES.get(type(error).__name__, _START_IT),
-                    )
-                self.redis_failing = True
+                self._say_failing(type(error).__name__)
+                await self._poll_alone()
                 await asyncio.sleep(_RECONNECT_S)
 
-    async def _poll(self) -> None:
+    def _say_failing(self, error: str) -> None:
+        """Once for each kind of error: a lost connection may be followed by a refused one."""
+        if error != self._failing_by:
+            self._log.warning("redis_unavailable", error=error, url=self._shown_url, fix=_CURES.get(error, _START_IT))
+        self._failing_by = error
+
+    async def _poll_alone(self) -> None:
+        """Poll if it is time to, although the way for pushes is closed."""
+        if asyncio.get_running_loop().time() < self._poll_due_s:
+            return
+        # What stands in its way stood in the way of the subscription too, and was said.
+        with contextlib.suppress(Exception):
+            await self._poll()
+        if cancelled():
+            raise asyncio.CancelledError
+
+    async def _poll(self) -> int:
+        """Read what changed; how many records of it were not known."""
         await asyncio.to_thread(self._credentials.look_again)
         version, generation = await self._redis.mget(VERSION_KEY, COMPLETE_KEY)
-        found = (_text(generation), int(version or 0))
+        found, taken = (_text(generation), version_of(version)), 0
         if found != self._seen:
-            await self._read_changed(found)
+            if version and not found[1]:
+                counters.registry_bad_records.inc()
+                self._log.error("registry_version_unreadable", key=VERSION_KEY, fix="the next change sets it anew")
+            taken = await self._read_changed(found)
             self._seen = found
         counters.registry_refreshes.labels("read").inc()
-        if self.redis_failing:
-            self._log.info("redis_available")
-            self.redis_failing = False
+        # Without the mark Redis lost its memory a moment ago, and will have everything back in another one.
+        pause_s = self._poll_s if generation else min(self._poll_s, _INCOMPLETE_S)
+        self._poll_due_s = asyncio.get_running_loop().time() + pause_s
         self.loaded.set()
+        return taken
 
-    async def _read_changed(self, found: tuple[str, int]) -> None:
-        """Read what is newer than what was read last, or all of it where that does not say enough."""
+    async def _read_changed(self, found: tuple[str, int]) -> int:
+        """Read what is newer than what was read last, or all of it where that does not say enough; how many it was."""
         names: Sequence[bytes | str] = ()
         if self._seen is not None and self._seen[0] == found[0] and self._seen[1] < found[1]:
             names = await cast("Any", self._redis).execute_command(
                 "ZRANGE", VERSIONS_KEY, f"({self._seen[1]}", "+inf", "BYSCORE", "LIMIT", 0, _MOST_CHANGED + 1
             )
+        taken = cursor = 0
         if 0 < len(names) <= _MOST_CHANGED:
             for some in _batched(names, _RECORDS_PER_READ):
-                records = await self._redis.hmget(ORGS_KEY, list(some))
-                await self._merge(self._decoded(record for record in records if record is not None))
-            return
-        cursor = 0
+                taken += await self._intake.take(zip(some, await self._redis.hmget(ORGS_KEY, list(some)), strict=True))
+            return taken
         while True:
             cursor, page = await self._redis.hscan(ORGS_KEY, cursor, count=_RECORDS_PER_READ)
-            await self._merge(self._decoded(cast("dict[bytes, bytes]", page).values()))
+            taken += await self._intake.take(cast("dict[bytes, bytes]", page).items())
             if not cursor:
-                return
+                return taken
 
     async def _listen(self, changes: Subscription) -> None:
         """Take pushes until it is time to poll."""
-        deadline = asyncio.get_running_loop().time() + self._poll_s
-        while (left_s := deadline - asyncio.get_running_loop().time()) > 0:
+        while (left_s := self._poll_due_s - asyncio.get_running_loop().time()) > 0:
             message = await changes.get_message(timeout=min(left_s, _SOCKET_TIMEOUT_S / 2))
             # The driver may take a cancellation for its own timeout, and say that there is no message.
             if cancelled():
                 raise asyncio.CancelledError
             if message is not None:
                 counters.registry_refreshes.labels("pushed").inc()
-                await self._merge(self._decoded([message["data"]]))
-
-    def _decoded(self, records: Iterable[bytes | str]) -> list[Org]:
-        orgs = []
-        for record in records:
-            try:
-                orgs.append(decode_org(record))
-            except RegistryFault as fault:
-                counters.registry_bad_records.inc()
-                self._log.error("registry_record_unreadable", reason=str(fault))
-        return orgs
-
-    async def _merge(self, orgs: list[Org]) -> None:
-        if any(org.credentials for org in orgs):
-            # Before the rules that need them apply.
-            await asyncio.to_thread(self._credentials.look_up, orgs)
-        taken = self.directory.merge(orgs)
-        if taken:
-            counters.registry_orgs.set(len(self.directory))
-            try:
-                await asyncio.to_thread(self._snapshot.append, taken)
-                if self._snapshot.outdated:
-                    await asyncio.to_thread(self._snapshot.rewrite, self.directory.all())
-            except OSError as error:
-                self._log.error("registry_copy_not_written", reason=error.strerror, fix="LECTR_STATE_DIR")
+                await self._intake.take_pushed(message["data"])
 
 
 def _text(value: bytes | str | None) -> str:

@@ -13,6 +13,7 @@ from gateway.exchange import Exchange
 from gateway.faults import ClientStalled, Fault, ProviderStalled, ProviderTruncated
 from gateway.upstream import Answer
 from gateway.usage import Call, Meter, SilentMeter, open_meter, read_whole, request_id_of
+from gateway.usage_relay import StrippedUsage, strips_usage
 from shared import counters
 from shared.clock import monotonic_ns
 
@@ -42,13 +43,21 @@ class Relay:
     )
 
     def __init__(
-        self, request: ClientRequest, answer: Answer, exchange: Exchange, content_type: str, head: bytes
+        self,
+        request: ClientRequest,
+        answer: Answer,
+        exchange: Exchange,
+        content_type: str,
+        head: bytes,
+        *,
+        verbatim: bool,
     ) -> None:
+        """`verbatim`: the client gets the bytes as they come, not the payload in them."""
         self._write = request.write
         self._answer = answer
         self._exchange = exchange
         self._head = head
-        self._verbatim = request.v1_1
+        self._verbatim = verbatim
         self._paused_ns = 0
         self._token_due = exchange.streaming
         self._unread: list[bytes] = []
@@ -188,17 +197,23 @@ async def relay(
     content_type = head.value(b"content-type")
     exchange.streaming = exchange.streaming or content_type[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
     exchange.provider_request_id = request_id_of(head.fields)
+    strips = exchange.usage_requested and strips_usage(exchange, head)
+    if strips:
+        head = head.unsized()
     data, keep_alive = head.for_client(v1_1=request.v1_1, keep_alive=request.keep_alive and not draining)
-    passing = Relay(request, answer, exchange, content_type, data)
+    passing = Relay(request, answer, exchange, content_type, data, verbatim=strips or request.v1_1)
+    stripped = StrippedUsage(passing, exchange, chunked=request.v1_1 and head.chunked) if strips else None
     complete = False
     exchange.status = head.status
     try:
-        if not answer.start(passing):
+        if not answer.start(stripped or passing):
             passing.flush()
             request.watch_flow(passing.flow)
             request.answer_ended = passing.has_ended
             await answer.finished()
         complete = True
+        if stripped is not None:
+            stripped.end()
         await passing.write_most(request, answer.idle_timeout_s)
     except ClientStalled:
         counters.client_stalls.inc()

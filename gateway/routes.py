@@ -65,6 +65,14 @@ class Route(msgspec.Struct, frozen=True):
     surface: Surface
     rest: str
 
+    @property
+    def endpoint(self) -> str:
+        """What is asked for: what follows the root, and the deployment's name where there is one."""
+        if self.surface != "deployments":
+            return self.rest
+        _, slash, endpoint = self.rest[1:].partition("/")
+        return slash + endpoint
+
 
 def route_of(path: str) -> Route | None:
     """Read a raw path (no query). None: neither below /v1 nor a path that a provider's own SDK uses."""

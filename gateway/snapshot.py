@@ -34,6 +34,8 @@ class Snapshot:
         """Whether the file ends inside a line, which the next one must not continue."""
         self.unreadable = 0
         """Lines that were no records when it was loaded."""
+        self.first_unreadable = 0
+        """The number of the first of these, from 1."""
         if self._folder is not None:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -67,12 +69,17 @@ class Snapshot:
         """Add what changed. Raises OSError."""
         if self._folder is None:
             return
-        with (self._folder / _NAME).open("ab") as file:
+        # Not buffered: a record is one write, which no other worker's can get into.
+        with (self._folder / _NAME).open("ab", buffering=0) as file:
+            # A write that fails may leave half a line.
+            start, self._torn = b"\n" if self._torn else b"", True
             for lines in _lines(orgs):
-                file.write(b"\n" + lines if self._torn else lines)
-                self._torn = False
+                rest = memoryview(start + lines)
+                while rest:
+                    rest = rest[file.write(rest) :]
+                start = b""
                 self._appended_bytes += len(lines)
-            file.flush()
+            self._torn = False
             os.fsync(file.fileno())
 
     @property
@@ -102,7 +109,7 @@ class Snapshot:
         latest: dict[str, Org] = {}
         size_bytes = 0
         with path.open("rb") as file:
-            for line in file:
+            for number, line in enumerate(file, start=1):
                 size_bytes += len(line)
                 self._torn = not line.endswith(b"\n")
                 if not line.strip():
@@ -112,6 +119,7 @@ class Snapshot:
                 except RegistryFault:
                     # A power cut may leave half a line: its record comes again from Redis, the others are whole.
                     self.unreadable += 1
+                    self.first_unreadable = self.first_unreadable or number
                     continue
                 known = latest.get(org.org)
                 if known is None or org.version > known.version:

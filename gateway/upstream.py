@@ -6,6 +6,7 @@ connection is not written to another one.
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import lru_cache
@@ -21,11 +22,15 @@ from shared import counters
 
 RequestBody = bytes | bytearray | AsyncIterator[bytes | bytearray] | None
 
-__all__ = ["Answer", "Origin", "RequestBody", "Upstream", "origin_of"]
+__all__ = ["Answer", "AnswerHead", "Origin", "RequestBody", "Sink", "Upstream", "origin_of"]
 
 _LONGEST_TICK_S: Final = 1.0
 _TICKS_PER_TIMEOUT: Final = 4
 """How precisely timeouts are kept: a timer per request would cost more than looking at all of them now and then."""
+
+
+_UNSENDABLE: Final = re.compile(r"[\x00-\x20\x7f#]")
+"""Would end the request line, or begin another header field."""
 
 
 @lru_cache(maxsize=4096)
@@ -34,11 +39,13 @@ def _origin_of(url_start: str) -> Origin:
 
 
 def origin_of(url: str) -> tuple[Origin, bytes]:
-    """An absolute URL (ASCII) as origin and request target."""
+    """An absolute URL (ASCII) as origin and request target. Raises ValueError for what is none."""
     path_at = url.find("/", url.find("://") + 3)
     query_at = url.find("?")
     end = min(at for at in (path_at, query_at, len(url)) if at >= 0)
     target = url[end:]
+    if _UNSENDABLE.search(target):
+        raise ValueError("a request target has no blanks, control characters or fragment")
     return _origin_of(url[:end]), (target if target.startswith("/") else "/" + target).encode("ascii")
 
 

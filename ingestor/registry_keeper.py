@@ -9,7 +9,7 @@ from typing import Final
 
 from ingestor.faults import IngestorFault
 from ingestor.probes import OWNER, Health
-from ingestor.registry_log import RegistryLog
+from ingestor.registry_log import RegistryLog, State
 from shared import counters
 from shared.logs import get_log
 from shared.tasks import cancelled
@@ -26,15 +26,17 @@ class RegistryKeeper:
     def __init__(self, log: RegistryLog, health: Health) -> None:
         self._registry_log = log
         self._health = health
-        self._compared_s: float | None = None
-        """When Redis and the log were last compared; None while another process keeps them."""
+        self._state: State | None = None
+        """Redis as it was seen last; None while another process keeps it."""
+        self._compared_s = 0.0
+        """When Redis and the log were last compared."""
 
     async def run(self) -> None:
         """For ever."""
         while True:
             await asyncio.sleep(_TICK_S)
             if self._health.partitions.get(0) != OWNER:
-                self._compared_s = None
+                self._state = None
             else:
                 try:
                     await self.look()
@@ -46,15 +48,18 @@ class RegistryKeeper:
 
     async def look(self) -> None:
         """Once. Raises IngestorFault."""
-        log = self._registry_log
+        log, before = self._registry_log, self._state
         await log.store()
-        complete = await log.is_complete()
-        due = self._compared_s is None or time.monotonic() - self._compared_s >= _COMPARE_EVERY_S
-        if complete and not due:
+        state = await log.state()
+        # Another mark or a lower version: it is not the Redis any more that was compared.
+        same = before is not None and state.mark == before.mark and state.version >= before.version
+        if state.mark and same and time.monotonic() - self._compared_s < _COMPARE_EVERY_S:
+            self._state = state
             return
         # First what only Redis knows, or the log would not be the whole of both.
-        if adopted := await log.adopt():
-            _log.info("registry_adopted", records=adopted)
-        if not complete or await log.is_behind():
+        found = await log.compare()
+        if found.adopted:
+            _log.info("registry_adopted", records=found.adopted)
+        if not state.mark or found.lacking:
             await log.refill()
-        self._compared_s = time.monotonic()
+        self._state, self._compared_s = await log.state(), time.monotonic()

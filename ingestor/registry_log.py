@@ -7,7 +7,9 @@ is one row; an entry leaves the stream only when its row is stored.
 import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Final, cast
+from typing import Annotated, Final, NamedTuple, cast
+
+import msgspec
 
 from ingestor.clickhouse import ClickHouse
 from ingestor.redis_link import Redis, load_script, translated
@@ -22,6 +24,7 @@ from shared.registry import (
     VERSIONS_KEY,
     RegistryFault,
     decode_org,
+    version_of,
 )
 
 TABLE: Final = "registry_log"
@@ -35,6 +38,26 @@ GROUP BY org ORDER BY org LIMIT {_ORGS_PER_PAGE}
 _VERSIONS: Final = f"SELECT org, max(version) FROM {TABLE} WHERE org IN {{orgs:Array(String)}} GROUP BY org"  # noqa: S608
 
 _log = get_log("registry")
+
+
+class State(NamedTuple):
+    """What Redis says of itself."""
+
+    mark: bytes | str | None
+    """There as long as it is the Redis that was compared with the log; None: it lost its memory."""
+    version: int
+    """The highest that it knows."""
+
+
+class Comparison(NamedTuple):
+    """Redis and the log."""
+
+    adopted: int
+    """Records that the log lacked, and has now."""
+    lacking: int
+    """Records that Redis lacks, or has in an older version."""
+
+
 Row = tuple[str, int, datetime, str, str, str]
 
 
@@ -63,16 +86,16 @@ class RegistryLog:
             counters.registry_changes_stored.inc(len(rows))
             stored += len(rows)
 
-    async def is_complete(self) -> bool:
-        """Whether Redis still is the one that was compared with the log. Raises RedisFault."""
+    async def state(self) -> State:
+        """What Redis says of itself. Raises RedisFault."""
         with translated():
-            return bool(await self._redis.exists(COMPLETE_KEY))
+            mark, version = await self._redis.mget(COMPLETE_KEY, VERSION_KEY)
+        return State(mark, version_of(version))
 
-    async def is_behind(self) -> bool:
-        """Whether the log has a later change than Redis: it was brought back from an older state."""
+    async def has_newer(self, version: int) -> bool:
+        """Whether it has a later change than this one. Raises ClickHouseFault, SchemaFault."""
         ((logged,),) = await self._clickhouse.query(f"SELECT max(version) FROM {TABLE}")  # noqa: S608 - a constant
-        with translated():
-            return int(await self._redis.get(VERSION_KEY) or 0) < int(logged)
+        return int(logged) > version
 
     async def latest(self) -> AsyncIterator[list[tuple[str, int, str]]]:
         """Pages of organisation, version and record of its last change. Raises ClickHouseFault, SchemaFault."""
@@ -89,8 +112,8 @@ class RegistryLog:
             with translated():
                 restored += int(await self._restore(keys=(ORGS_KEY, VERSION_KEY, VERSIONS_KEY), args=arguments))
         with translated():
-            # Another value each time: gateways then read everything again.
-            await self._redis.set(COMPLETE_KEY, secrets.token_hex(8))
+            # Another value whenever something came back: gateways then read everything again.
+            await self._redis.set(COMPLETE_KEY, secrets.token_hex(8), nx=not restored)
         if restored:
             counters.registry_records_restored.inc(restored)
             _log.warning(
@@ -98,37 +121,69 @@ class RegistryLog:
             )
         return restored
 
-    async def adopt(self) -> int:
-        """Store records that Redis has and the log lacks, as after an upgrade; how many. Raises as `store`."""
-        adopted, cursor = 0, 0
+    async def compare(self) -> Comparison:
+        """Store records that Redis has and the log lacks, as after an upgrade; how many, and what Redis lacks.
+
+        Raises as `store`.
+        """
+        adopted = lacking = cursor = 0
+        seen: set[str] = set()
         while True:
             with translated():
                 cursor, page = await self._redis.hscan(ORGS_KEY, cursor, count=_ORGS_PER_PAGE)
-            adopted += await self._adopt(cast("dict[bytes, bytes]", page))
+            records = {
+                name.decode(): record for name, record in cast("dict[bytes, bytes]", page).items() if _is_utf8(name)
+            }
+            logged = await self._logged(list(records)) if records else {}
+            new = await self._adopt(records, logged)
+            adopted += len(new)
+            lacking += sum(_version_in(record) < logged.get(org, -1) for org, record in records.items())
+            seen.update(logged, new)
             if not cursor:
-                return adopted
+                break
+        ((orgs,),) = await self._clickhouse.query(f"SELECT uniqExact(org) FROM {TABLE}")  # noqa: S608 - a constant
+        return Comparison(adopted, lacking + max(0, int(orgs) - len(seen)))
 
-    async def _adopt(self, records: dict[bytes, bytes]) -> int:
-        found = {}
-        for name, record in records.items():
-            try:
-                found[name.decode()] = (decode_org(record).version, record.decode())
-            except (RegistryFault, UnicodeDecodeError):
-                _log.error("registry_record_unreadable", org=name.decode(errors="replace"))
-        if not found:
-            return 0
-        logged = {
-            str(org): int(version) for org, version in await self._clickhouse.query(_VERSIONS, {"orgs": list(found)})
-        }
+    async def _logged(self, orgs: list[str]) -> dict[str, int]:
+        """The latest versions that the log has of these."""
+        return {str(org): int(version) for org, version in await self._clickhouse.query(_VERSIONS, {"orgs": orgs})}
+
+    async def _adopt(self, records: dict[str, bytes], logged: dict[str, int]) -> list[str]:
+        """Store those that are newer than what the log has; whose they are."""
         at = datetime.fromtimestamp(unix_ms() / 1_000, UTC)
-        rows: list[Row] = [
-            (org, version, at, "ingestor", "found in Redis", record)
-            for org, (version, record) in found.items()
-            if version > logged.get(org, -1)
-        ]
+        rows: list[Row] = []
+        for org, record in records.items():
+            try:
+                version = decode_org(record).version
+            except RegistryFault as fault:
+                _log.error("registry_record_unreadable", org=org, reason=str(fault))
+                continue
+            if version > logged.get(org, -1):
+                rows.append((org, version, at, "ingestor", "found in Redis", record.decode()))
         if rows:
             await self._clickhouse.insert_rows(TABLE, _COLUMNS, rows)
-        return len(rows)
+        return [row[0] for row in rows]
+
+
+class _Versioned(msgspec.Struct):
+    version: Annotated[int, msgspec.Meta(le=2**53)] = -1
+
+
+def _version_in(record: bytes) -> int:
+    """The version of a record, readable or not: a newer release may have made it. -1 for what is none at all."""
+    try:
+        return msgspec.json.decode(record, type=_Versioned).version
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return -1
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        _log.error("registry_record_unreadable", org=name.decode(errors="replace"), reason="its name is no UTF-8")
+        return False
+    return True
 
 
 def _row(entry_id: bytes, fields: dict[bytes, bytes]) -> Row | None:

@@ -1,12 +1,15 @@
--- Records from the log take the place of older ones, and of none at all; newer ones stay.
+-- Records from the log take the place of older ones, and of what is none; newer ones stay.
 -- KEYS: organisations, version, versions. ARGV: name, version, record for each.
-local highest = tonumber(redis.call('GET', KEYS[2]) or '0')
+local function version_of(text)
+  local readable, record = pcall(cjson.decode, text or '')
+  local version = readable and type(record) == 'table' and record.version
+  return type(version) == 'number' and version <= 9007199254740992 and version or -1
+end
+local highest = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
 local restored = 0
 for i = 1, #ARGV, 3 do
-  local known = redis.call('HGET', KEYS[1], ARGV[i])
   local version = tonumber(ARGV[i + 1])
-  local readable, record = pcall(cjson.decode, known or '')
-  if not (known and readable and type(record) == 'table' and tonumber(record.version or '0') >= version) then
+  if version_of(redis.call('HGET', KEYS[1], ARGV[i])) < version then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
     redis.call('ZADD', KEYS[3], ARGV[i + 1], ARGV[i])
     restored = restored + 1

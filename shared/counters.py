@@ -56,6 +56,11 @@ meter_faults = Counter(
     ["provider"],
     registry=registry,
 )
+usage_not_stripped = Counter(
+    "lectr_gateway_usage_not_stripped",
+    "Answers that may have kept what asking for their usage added to them",
+    registry=registry,
+)
 values_cut = Counter("lectr_gateway_values_cut", "Header or model values cut to 1 KiB", ["field"], registry=registry)
 handler_faults = Counter("lectr_gateway_handler_faults", "Defects: exceptions no fault covers", registry=registry)
 events_buffered = Gauge("lectr_gateway_events_buffered", "Events not yet accepted by Redis", registry=registry)
@@ -109,7 +114,7 @@ spending_refreshes = Counter(
     "lectr_gateway_spending_refreshes", "Looks at what was spent of budgets", ["outcome"], registry=registry
 )
 budget_decisions = Counter(
-    "lectr_gateway_budget_decisions", "Requests over a budget, by what it asks for", ["action"], registry=registry
+    "lectr_gateway_budget_decisions", "Requests over a budget, by what becomes of them", ["outcome"], registry=registry
 )
 credentials_missing = Gauge(
     "lectr_gateway_credentials_missing", "References to provider keys that lead nowhere here", registry=registry
@@ -220,6 +225,19 @@ stream_entries = Gauge("lectr_ingestor_stream_entries", "Frames waiting", ["part
 ingestor_tasks = Gauge("lectr_ingestor_tasks", "asyncio tasks alive in the process", registry=registry)
 last_progress_unix_s = Gauge(
     "lectr_ingestor_last_progress_unix_seconds", "When the worker last read or stored something", registry=registry
+)
+
+# dashboard
+registry_file_looks = Counter(
+    "lectr_dashboard_registry_file_looks",
+    "Times that the registry was compared with the file that declares it, or that file was faulty",
+    ["outcome"],
+    registry=registry,
+)
+registry_file_faulty = Gauge(
+    "lectr_dashboard_registry_file_faulty",
+    "1 while the file that declares the registry cannot be taken as it is",
+    registry=registry,
 )
 
 

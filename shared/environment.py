@@ -44,6 +44,7 @@ KNOWN_NAMES: Final = frozenset(
         "LECTR_MAX_FILE_BODY_BYTES",
         "LECTR_OPS_LISTEN",
         "LECTR_REDIS_URL",
+        "LECTR_REGISTRY_FILE",
         "LECTR_REGISTRY_POLL_S",
         "LECTR_STATE_DIR",
         "LECTR_STREAM_PARTITIONS",

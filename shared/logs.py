@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 from typing import Literal
 
 import structlog
@@ -44,3 +45,9 @@ def get_log(room: str) -> structlog.typing.FilteringBoundLogger:
     # No bind() here: it would settle the configuration of the moment.
     log: structlog.typing.FilteringBoundLogger = structlog.get_logger(room=room)
     return log
+
+
+def place_of(error: BaseException) -> str:
+    """File and line where it was raised: what a log may say of a defect, as the text of an exception may quote data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

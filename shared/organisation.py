@@ -23,8 +23,8 @@ MOST_PRICES: Final = 1_000
 MOST_FAILOVER: Final = 5
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._ -]{0,62}$")]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$(?!\\n)")]
+Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._ -]{0,62}$(?!\\n)")]
 """Of what an organisation has several of: unique among its like."""
 Money = Annotated[Decimal, msgspec.Meta()]
 """US dollars; see `amount_problem`. Text in JSON, so that nothing rounds it."""

@@ -29,6 +29,10 @@ LOG_KEY: Final = f"{{{ORGS_KEY}}}:log"
 """Stream: changes on their way to the log in ClickHouse."""
 CHANGES_CHANNEL: Final = "lectr:registry:changes"
 """Pub/sub: a changed Org as JSON, pushed at once."""
+_LONGEST_REASON: Final = 300
+"""It may quote the record."""
+MOST_RECORD_BYTES: Final = 16 * 1024 * 1024
+"""Redis cuts subscribers off for whom more than 32 MB wait, and reading a record holds up a gateway: 3 ms each MB."""
 _ORG_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -47,8 +51,15 @@ class _OrgBefore(msgspec.Struct, frozen=True, kw_only=True):
     drain_features: tuple[str, ...] = ()
 
 
+class _KeyOfBefore(msgspec.Struct):
+    """What only such a record has."""
+
+    key_sha256: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
 _org_decoder = msgspec.json.Decoder(Org)
 _before_decoder = msgspec.json.Decoder(_OrgBefore)
+_key_decoder = msgspec.json.Decoder(_KeyOfBefore)
 DEFAULT_KEY: Final = "default"
 """Name of the key that an organisation is created with."""
 
@@ -59,16 +70,26 @@ def encode_org(org: Org) -> bytes:
 
 
 def decode_org(data: bytes | str) -> Org:
-    """Read an Org; raises RegistryFault if it is none, or holds an amount that is none."""
+    """Read an Org; raises RegistryFault if it is none, holds an amount that is none, or is over MOST_RECORD_BYTES."""
+    if len(data) > MOST_RECORD_BYTES:
+        raise RegistryFault(
+            f"registry record unreadable: {len(data)} bytes, and {MOST_RECORD_BYTES} is the most: remove some rules"
+        )
     try:
-        if (b'"key_sha256"' in data) if isinstance(data, bytes) else ('"key_sha256"' in data):
-            return _from_before(_before_decoder.decode(data))
-        org = _org_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RegistryFault(f"registry record unreadable: {error}") from None
+        org = _from_before(_before_decoder.decode(data)) if _is_from_before(data) else _org_decoder.decode(data)
+        check_org_name(org.org)
+    # What a field that nobody knows holds may be nested deeper than a decoder goes.
+    except (msgspec.DecodeError, UnicodeError, RecursionError, RegistryFault) as error:
+        raise RegistryFault(f"registry record unreadable: {str(error)[:_LONGEST_REASON]}") from None
     if problem := money_problem(org.budgets, org.prices):
         raise RegistryFault(f"registry record unreadable: {problem}")
     return org
+
+
+def _is_from_before(data: bytes | str) -> bool:
+    found = (b'"key_sha256"' in data) if isinstance(data, bytes) else ('"key_sha256"' in data)
+    # A rule may have that text for a feature.
+    return found and _key_decoder.decode(data).key_sha256 is not msgspec.UNSET
 
 
 def _from_before(record: _OrgBefore) -> Org:
@@ -80,6 +101,14 @@ def _from_before(record: _OrgBefore) -> Org:
         azure=(record.azure,) if record.azure else (),
         drain_features=record.drain_features,
     )
+
+
+def version_of(data: bytes | str | None) -> int:
+    """A version as Redis holds it; 0 where there is none, or something else stands in its place."""
+    try:
+        return int(data or 0)
+    except ValueError:
+        return 0
 
 
 def new_key() -> str:

@@ -1,7 +1,8 @@
 """A TCP relay before Redis, for the outage that Redis cannot make itself: a network that drops every SYN.
 
 In: the URL of a Redis. Out: a URL that leads there, until `drop_syns`: open connections are cut and new ones get no
-answer at all, not even a refusal. The kernel does that for a listening socket whose queue of connections is full, so
+answer at all, not even a refusal. Or until `deafen`: nothing more comes through connections that subscribed, and nobody
+tells them. The kernel does that for a listening socket whose queue of connections is full, so
 neither root nor a packet filter is needed. The relay lives in a thread of its own.
 """
 
@@ -33,6 +34,8 @@ class RedisRelay:
         self.url = parts._replace(netloc=f"127.0.0.1:{self._listening.getsockname()[1]}").geturl()
         self.answered_bytes = 0
         """What Redis has answered through the relay so far: while this stands, nobody got anything from it."""
+        self._subscribed: set[asyncio.Task[None]] = set()
+        self._deaf: set[asyncio.Task[None]] = set()
         self._fillers: list[socket.socket] = []
         self._open: set[asyncio.Task[None]] = set()
         self._accepting: asyncio.Task[None] | None = None
@@ -47,6 +50,10 @@ class RedisRelay:
     def take_syns(self) -> None:
         """Be there again."""
         self._order(self._open_the_way())
+
+    def deafen(self) -> None:
+        """Swallow what Redis sends through the connections that have subscribed so far."""
+        self._deaf |= self._subscribed
 
     def _order(self, order: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(order, self._loop).result(_ANSWER_S)
@@ -130,15 +137,21 @@ class RedisRelay:
         redis_reader: asyncio.StreamReader,
         redis_writer: asyncio.StreamWriter,
     ) -> None:
+        connection = asyncio.current_task()
+        assert connection is not None
+
         async def forth() -> None:
             while data := await reader.read(_READ_BYTES):
+                if b"SUBSCRIBE" in data:
+                    self._subscribed.add(connection)
                 redis_writer.write(data)
                 await redis_writer.drain()
 
         async def back() -> None:
             while data := await redis_reader.read(_READ_BYTES):
                 self.answered_bytes += len(data)
-                writer.write(data)
+                if connection not in self._deaf:
+                    writer.write(data)
                 await writer.drain()
 
         ways = {asyncio.create_task(forth()), asyncio.create_task(back())}

@@ -98,6 +98,8 @@ def test_commands_as_text(url: str) -> None:
     assert text(url, "org", "disable", "acme") == "acme is disabled\n"
     assert text(url, "org", "enable", "acme") == "acme is enabled\n"
     assert text(url, "azure", "set", "acme", "--endpoint", ENDPOINT) == f"acme sends Azure traffic to {ENDPOINT}\n"
+    assert text(url, "org", "usage", "acme", "ask", "--feature", "*") == "acme asks for the usage of: *\n"
+    assert text(url, "org", "usage", "acme", "leave", "--feature", "*") == "acme asks for the usage of: no feature\n"
     text(url, "org", "create", "beta")
     text(url, "org", "disable", "beta")
     assert [line.split() for line in text(url, "org", "list").splitlines()] == [
@@ -128,6 +130,8 @@ def test_commands_as_json(url: str) -> None:
     assert drained["drain_features"] == ["checkout"]
     assert value(url, "org", "list") == [drained]
     assert value(url, "org", "on-disconnect", "acme", "cancel", "--feature", "checkout").get("drain_features", []) == []
+    assert value(url, "org", "usage", "acme", "ask", "--feature", "checkout")["usage_features"] == ["checkout"]
+    assert value(url, "org", "usage", "acme", "leave", "--feature", "checkout").get("usage_features", []) == []
 
 
 def test_a_key_is_shown_once_and_stored_nowhere(url: str) -> None:

@@ -86,6 +86,9 @@ def test_azure_resources_by_model() -> None:
     assert there.origin.host == "two.openai.azure.com"
     assert there.target == b"/openai/deployments/team%20chat/chat/completions?api-version=2024-10-21"
     assert way_of(ask(azure, model="gpt-5", org=org)).origin.host == "one.openai.azure.com"
+    named = head_of((b"api-key", b"of-azure"))
+    asked = ask(named, "/openai/deployments/team%20chat/chat/completions?api-version=1", model="", org=org)
+    assert way_of(asked).origin.host == "two.openai.azure.com", "a client that names the deployment itself"
 
 
 def test_an_organisations_own_base_url() -> None:

@@ -18,6 +18,7 @@ from shared.request_totals import BOUNDS_S, RequestTotals
 from tests.parts import ROOT, Gateway, Ingestor, clean_environ, fetch, free_port, run_command, running
 
 PASSWORD = "hunter2-velvet"
+PACKAGES = ("gateway", "ingestor", "dashboard")
 SCRIPT = """
 import asyncio, logging, sys
 from shared.environment import Secret, SecretUrl
@@ -162,7 +163,7 @@ def test_every_counter_has_a_good_name() -> None:
     assert len(DEFINED) > 20
     for metric in DEFINED.values():
         [family] = list(metric.describe())
-        assert family.name.startswith(("lectr_gateway_", "lectr_ingestor_"))
+        assert family.name.startswith(("lectr_gateway_", "lectr_ingestor_", "lectr_dashboard_"))
         assert family.documentation
         assert not family.name.endswith(("_total", "_count", "_sum", "_bucket"))
         if isinstance(metric, Histogram):
@@ -181,7 +182,7 @@ def test_every_counter_is_in_the_one_registry() -> None:
 def uses() -> dict[str, list[tuple[str, ast.AST]]]:
     """Counter -> the places where a package uses `counters.NAME`, as its file and the node around it."""
     found: dict[str, list[tuple[str, ast.AST]]] = {}
-    for path in [*(ROOT / "gateway").rglob("*.py"), *(ROOT / "ingestor").rglob("*.py")]:
+    for path in [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             for child in ast.iter_child_nodes(node):
                 if isinstance(child, ast.Attribute) and ast.unparse(child.value) == "counters":
@@ -247,7 +248,7 @@ def test_no_label_is_a_value_that_clients_make() -> None:
     """No use passes a feature, model, organisation, path or text: a flood of such values would grow memory."""
     calls = [
         ast.unparse(call)
-        for path in [*(ROOT / "gateway").rglob("*.py"), *(ROOT / "ingestor").rglob("*.py")]
+        for path in [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(call, ast.Call)
         and ast.unparse(call.func).startswith("counters.")

@@ -329,6 +329,8 @@ def test_a_damaged_document_is_never_made_another(
         ("/openai/deployments//chat/completions", "m", None),
         ("/v1beta/models/:generateContent", "m", None),
         ("/v1beta/models//operations/x", "m", None),
+        # An operation is of the model that it was begun with.
+        ("/v1beta/models/veo-3/operations/x", "m", None),
         # Names that would mean something else there.
         ("/v1/models/a", "x:generateContent", None),
         ("/openai/deployments/d/chat/completions", "..", None),

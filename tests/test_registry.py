@@ -174,6 +174,17 @@ def test_merging_takes_the_newest_in_any_order() -> None:
     assert [directory.find(org.keys[0].sha256) is not None for org in records] == [False, False, True, False, False]
 
 
+def test_a_key_moves_between_organisations_in_any_order() -> None:
+    """An organisation that gives up a key takes it away from nobody who has it by then."""
+    for first, second in (("a", "b"), ("b", "a")):
+        directory = Directory()
+        directory.merge([org_of("a", "shared", 1), org_of("b", "own", 2)])
+        moved = {"a": org_of("a", "other", 3), "b": org_of("b", "shared", 4)}
+        directory.merge([moved[first]])
+        directory.merge([moved[second]])
+        assert org_by(directory, "shared") == moved["b"]
+
+
 def test_keys_are_random_and_recognisable() -> None:
     """A key is the prefix and at least 43 characters that HTTP headers take, never the same twice."""
     keys = {new_key() for _ in range(1_000)}

@@ -131,23 +131,89 @@ async def test_what_was_made_before_the_refill_stays(kept: Kept) -> None:
     assert kept.served() == {"acme": newer, "fresh": fresh}
 
 
-async def test_an_older_redis_is_brought_up_to_date(kept: Kept) -> None:
-    """A Redis brought back from a backup has its mark: it is compared with the log when an ingestor takes over."""
+async def brought_back(kept: Kept) -> tuple[Org, Org]:
+    """Redis as it was before a key was disabled and another organisation made; what they became."""
     acme, _ = kept.operator.create_org("acme")
     await kept.keeper.look()
     old = kept.redis.hget(ORGS_KEY, "acme")
     assert old is not None
     disabled = kept.operator.set_enabled("acme", enabled=False)
-    kept.operator.create_org("beta")
+    beta, _ = kept.operator.create_org("beta")
     await kept.keeper.look()
     kept.redis.hset(ORGS_KEY, "acme", old)
     kept.redis.hdel(ORGS_KEY, "beta")
+    kept.redis.zrem(VERSIONS_KEY, "beta")
     kept.redis.set(VERSION_KEY, acme.version)
+    assert kept.served() == {"acme": acme}
+    return disabled, beta
+
+
+async def test_an_older_redis_is_brought_up_to_date(kept: Kept) -> None:
+    """A Redis brought back from a backup has its mark, and a version that went down: at the next look it has it all."""
+    disabled, beta = await brought_back(kept)
+    mark = kept.redis.get(COMPLETE_KEY)
     await kept.keeper.look()
-    assert kept.served() == {"acme": acme}, "compared once a minute"
+    assert kept.served() == {"acme": disabled, "beta": beta}
+    assert kept.redis.get(COMPLETE_KEY) != mark, "gateways read everything again"
+    assert kept.versions()[0] == beta.version
+
+
+async def test_an_older_redis_that_was_edited_since(kept: Kept) -> None:
+    """An edit makes its version the highest again: what the others lack is found by comparing each of them."""
+    disabled, beta = await brought_back(kept)
+    gamma, _ = kept.operator.create_org("gamma")
     await kept.restarted().look()
-    assert kept.served()["acme"] == disabled
-    assert set(kept.served()) == {"acme", "beta"}
+    assert kept.served() == {"acme": disabled, "beta": beta, "gamma": gamma}
+    assert kept.versions()[0] == gamma.version
+
+
+async def test_a_comparison_that_finds_nothing_changes_nothing(kept: Kept) -> None:
+    """With Redis as complete as the log the mark stays: gateways do not read everything again each minute."""
+    kept.operator.create_org("acme")
+    await kept.keeper.look()
+    mark = kept.redis.get(COMPLETE_KEY)
+    kept.operator.create_org("beta")
+    await kept.restarted().look()
+    assert kept.redis.get(COMPLETE_KEY) == mark
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"nonsense",
+        b"\xff",
+        b"[]",
+        b'{"org":"acme"}',
+        b'{"org":"acme","version":"new"}',
+        b'{"org":"acme","version":1e300}',
+        b'{"org":"acme","version":{}}',
+        b"[" * 10_000,
+    ],
+)
+async def test_a_broken_record_is_restored(kept: Kept, record: bytes) -> None:
+    """What no reader can use is replaced by what the log has; the other organisations are none the worse."""
+    acme, _ = kept.operator.create_org("acme")
+    beta, _ = kept.operator.create_org("beta")
+    await kept.keeper.look()
+    kept.redis.hset(ORGS_KEY, "acme", record)
+    kept.redis.hset(ORGS_KEY, b"\xff", b"x")
+    kept.redis.set(VERSION_KEY, "garbage")
+    await kept.keeper.look()
+    kept.redis.hdel(ORGS_KEY, b"\xff")
+    assert kept.served() == {"acme": acme, "beta": beta}
+    assert kept.versions()[0] == beta.version
+
+
+async def test_a_record_of_a_newer_release_is_left_alone(kept: Kept) -> None:
+    """One that this ingestor cannot read, and that is newer than the log's, is what newer gateways serve."""
+    acme, _ = kept.operator.create_org("acme")
+    await kept.keeper.look()
+    newer = b'{"org":"acme","version":%d,"keys":"of another kind"}' % (acme.version + 1)
+    kept.redis.hset(ORGS_KEY, "acme", newer)
+    kept.redis.set(VERSION_KEY, acme.version + 1)
+    mark = kept.redis.get(COMPLETE_KEY)
+    await kept.restarted().look()
+    assert (kept.redis.hget(ORGS_KEY, "acme"), kept.redis.get(COMPLETE_KEY)) == (newer, mark)
 
 
 async def test_records_of_before_the_log_are_taken_into_it(kept: Kept) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import threading
 import urllib.error
@@ -204,6 +205,19 @@ def test_a_copy_that_cannot_be_written_stops_nothing(site: Site) -> None:
     assert gateway.line_with("registry_copy_not_written")
 
 
+def test_a_copy_that_could_not_be_written_is_written_later(site: Site) -> None:
+    """What the disk refused is not forgotten: once it takes something again, it takes that too."""
+    blocker = site.directory / "gateway" / "state" / "registry.jsonl"
+    blocker.mkdir(parents=True)
+    gateway = site.start(LECTR_REGISTRY_POLL_S=NEVER_S).wait()
+    until_status(gateway, site.create("refused"), 200, "create")
+    gateway.line_with("registry_copy_not_written")
+    blocker.rmdir()
+    until_status(gateway, site.create("taken"), 200, "create")
+    wait_until(lambda: {org.org for org in Snapshot(str(blocker.parent)).load()} == {"refused", "taken"})
+    gateway.line_with("registry_copy_written")
+
+
 def test_a_directory_without_state_dir(site: Site) -> None:
     """Without LECTR_STATE_DIR nothing is kept on disk, and the registry works all the same."""
     gateway = site.start(LECTR_STATE_DIR="").wait()
@@ -258,6 +272,23 @@ def test_a_torn_copy_costs_one_record(tmp_path: Path) -> None:
     assert again.unreadable == 1
     again.append([org_of("later", "key 3", 3)])
     assert [org.org for org in Snapshot(str(tmp_path)).load()] == ["whole", "later"]
+
+
+def test_a_full_disk_costs_one_line(tmp_path: Path) -> None:
+    """A write that the disk breaks off is reported, and what is added later begins a line of its own."""
+    snapshot, path = Snapshot(str(tmp_path)), tmp_path / "registry.jsonl"
+    snapshot.append([org_of("whole", "key 1", 1)])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 50, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            snapshot.append([org_of("broken-off", "key 2", 2)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    snapshot.append([org_of("later", "key 3", 3)])
+    again = Snapshot(str(tmp_path))
+    assert [org.org for org in again.load()] == ["whole", "later"]
+    assert (again.unreadable, again.first_unreadable) == (1, 2)
 
 
 def test_the_copy_does_not_grow_for_ever(tmp_path: Path) -> None:

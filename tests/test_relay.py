@@ -33,8 +33,8 @@ def exchange() -> Exchange:
 def test_a_meter_that_fails_is_replaced(exchange: Exchange) -> None:
     """A defect in a meter never reaches the answer: the rest passes unmetered, and the event says so."""
     written: list[bytes] = []
-    request = SimpleNamespace(v1_1=True, write=written.append)
-    passing = Relay(cast("Any", request), cast("Any", None), exchange, "", b"HEAD")
+    request = SimpleNamespace(write=written.append)
+    passing = Relay(cast("Any", request), cast("Any", None), exchange, "", b"HEAD", verbatim=True)
     passing.meter = BrokenMeter()
     passing.take(b"1\r\nx\r\n", b"x", last=False)
     passing.take(b"1\r\ny\r\n", b"y", last=True)

@@ -101,6 +101,16 @@ def test_another_model(asked: Asked) -> None:
     assert event.key == "default"
 
 
+def test_what_is_no_request_for_an_answer_is_unchanged(asked: Asked) -> None:
+    """Looking a model up asks for nothing that could come from another one: no rule applies."""
+    asked.rule(target=Target(provider="groq", model="gpt-4o-mini"))
+    fields = {"X-Lectr-Key": asked.key, "Authorization": f"Bearer {OWN_KEY}"}
+    fetch(f"{asked.gateway.url}/v1/models/gpt-4o", headers=fields)
+    record = asked.site.mock.requests()[-1]
+    assert record["path"].endswith("/v1/models/gpt-4o")
+    assert (asked.event().rule, asked.event().model_requested) == ("", "gpt-4o")
+
+
 def test_what_does_not_match_is_unchanged(asked: Asked) -> None:
     """Another feature than the rule's: the request goes its way, and the row names no rule."""
     asked.rule(feature="chat", target=Target(model="gpt-4o-mini"))
@@ -189,3 +199,16 @@ def test_reasoning_is_not_taken_to_a_cheaper_model(asked: Asked) -> None:
         fields = {"X-Lectr-Key": asked.key, "Authorization": f"Bearer {OWN_KEY}", "X-Lectr-Task": task}
         fetch(f"{asked.gateway.url}/v1/chat/completions", data=body, headers=fields, method="POST")
         assert asked.seen()[-1][1] == model
+
+
+def test_an_azure_deployment_by_its_model(asked: Asked) -> None:
+    """Where no path names the deployment, the body does; the row tells the model that was asked for."""
+    edit = edits.set_azure(f"{asked.site.mock.url}/azure", "", "default", {"gpt-4o": "team-chat"})
+    asked.operator.edit(asked.name, edit, "azure")
+    asked.rule(feature="nobody", target=Target(model="x"))
+    body = json.dumps({"model": "gpt-4o", "messages": []}).encode()
+    fields = {"X-Lectr-Key": asked.key, "api-key": OWN_KEY, "X-Lectr-Provider": "azure"}
+    status, _ = fetch(f"{asked.gateway.url}/v1/chat/completions", data=body, headers=fields, method="POST")
+    assert (status, [(provider, model) for provider, model, _ in asked.seen()]) == (200, [("azure", "team-chat")])
+    event = asked.event()
+    assert (event.model_requested, event.rule, event.marks) == ("gpt-4o", "", ())

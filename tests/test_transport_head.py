@@ -128,6 +128,36 @@ def test_an_old_client_gets_no_chunks() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("lines", "sent", "old"),
+    [
+        (
+            ["Content-Length: 9", "X: 1"],
+            (b"\r\nX: 1\r\nTransfer-Encoding: chunked", True),
+            (b"\r\nX: 1\r\nConnection: close", False),
+        ),
+        (
+            ["Transfer-Encoding: Chunked", "X: 1"],
+            (b"\r\nTransfer-Encoding: Chunked\r\nX: 1", True),
+            (b"\r\nX: 1\r\nConnection: close", False),
+        ),
+        (["X: 1"], (b"\r\nX: 1\r\nConnection: close", False), (b"\r\nX: 1\r\nConnection: close", False)),
+        (
+            ["Content-Length: 0"],
+            (b"\r\nContent-Length: 0", True),
+            (b"\r\nContent-Length: 0\r\nConnection: keep-alive", True),
+        ),
+    ],
+)
+def test_a_body_that_is_edited_has_no_length(
+    lines: list[str], sent: tuple[bytes, bool], old: tuple[bytes, bool]
+) -> None:
+    """Instead of an announced length there are chunks, for HTTP/1.0 the connection's end; other heads stay the same."""
+    found = parse_head(head(*lines), "POST").unsized()
+    for v1_1, (kept, keep_alive) in ((True, sent), (False, old)):
+        assert found.for_client(v1_1=v1_1, keep_alive=True) == (b"HTTP/1.1 200 OK" + kept + b"\r\n\r\n", keep_alive)
+
+
 @given(st.binary(max_size=300))
 def test_no_bytes_break_the_parser(data: bytes) -> None:
     """Any bytes are either a head or MalformedAnswer."""

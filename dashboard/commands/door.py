@@ -1,16 +1,19 @@
 """What all commands share: the registry opened and closed, faults as one line, tables for people, JSON for programs."""
 
+import contextlib
 import functools
 import getpass
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import click
 import msgspec
 
 from dashboard.clickhouse import ClickHouse, ClickHouseFault
+from dashboard.commands.names import complete_org
+from dashboard.read_only import ReadOnlyRegistry, RegistryReadOnly
 from dashboard.registry import Registry, RegistryUnavailable
 from dashboard.settings import load_settings
 from shared.environment import SettingsFault
@@ -18,33 +21,52 @@ from shared.organisation import Org
 from shared.registry import RegistryFault
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON value instead of text.")
-org_name = click.argument("name", metavar="ORG")
+org_name = click.argument("name", metavar="ORG", shell_complete=complete_org)
 yes = click.option("--yes", is_flag=True, help="Do not ask.")
 _GAP: Final = "  "
+_READ_ONLY: Final = "lectr.read_only"
+"""Of a click context: the file that declares the organisations."""
 
 
 def with_registry(command: Callable[..., None]) -> Callable[..., None]:
-    """Open the registry for a command, and turn what can go wrong into one line and exit code 2."""
+    """Open the registry for a command, and turn what can go wrong into one line and exit code 2.
+
+    Where a file declares the organisations, what the command would change is refused with the name of the file.
+    """
 
     @functools.wraps(command)
     def run(**arguments: Any) -> None:
-        try:
+        with faults_told():
             settings = load_settings()
+            path, actor = settings.registry_file, f"cli:{_user()}"
             clickhouse = ClickHouse.of(settings.clickhouse_url)
-            registry = Registry(settings.redis_url, actor=f"cli:{_user()}", clickhouse=clickhouse)
-            try:
+            click.get_current_context().meta[_READ_ONLY] = path
+            registry = (
+                ReadOnlyRegistry(settings.redis_url, actor=actor, path=path, clickhouse=clickhouse)
+                if path
+                else Registry(settings.redis_url, actor=actor, clickhouse=clickhouse)
+            )
+            with contextlib.closing(registry):
                 command(registry, **arguments)
-            finally:
-                registry.close()
-        except (SettingsFault, RegistryFault, RegistryUnavailable, ClickHouseFault) as fault:
-            click.echo(f"lectr: {fault}", err=True)
-            sys.exit(2)
 
     return run
 
 
+@contextlib.contextmanager
+def faults_told() -> Iterator[None]:
+    """Turn what can go wrong into lines on stderr, most often one, and exit code 2."""
+    try:
+        yield
+    except (SettingsFault, RegistryFault, RegistryUnavailable, ClickHouseFault) as fault:
+        for line in str(fault).splitlines():
+            click.echo(f"lectr: {line}", err=True)
+        sys.exit(2)
+
+
 def confirm(what: str, *, yes: bool) -> None:
-    """Ask a person before something that cannot be undone; a script is not asked."""
+    """Ask a person before something that cannot be undone; a script is not asked. Raises RegistryReadOnly."""
+    if path := click.get_current_context().meta.get(_READ_ONLY):
+        raise RegistryReadOnly(path)
     if not yes and sys.stdin.isatty():
         click.confirm(what, abort=True)
 

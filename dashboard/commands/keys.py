@@ -3,16 +3,28 @@
 import json
 
 import click
+import msgspec
 
 from dashboard import edits
-from dashboard.commands.door import as_json, confirm, org_name, record, show, show_key, table, with_registry, yes
+from dashboard.commands.door import (
+    as_json,
+    confirm,
+    faults_told,
+    org_name,
+    record,
+    show,
+    show_key,
+    table,
+    with_registry,
+    yes,
+)
 from dashboard.commands.use import in_days, use_columns
 from dashboard.commands.values import shown_moment
 from dashboard.in_use import keys_in_use
 from dashboard.registry import Registry
 from shared.clock import unix_ms
 from shared.organisation import Key
-from shared.registry import new_key
+from shared.registry import DEFAULT_KEY, new_key
 
 _key_name = click.argument("key_name", metavar="KEY")
 
@@ -32,6 +44,23 @@ def add(registry: Registry, *, name: str, key_name: str, as_json: bool) -> None:
     secret = new_key()
     added = edits.new_key_record(key_name, secret, unix_ms())
     show_key(registry.edit(name, edits.add_key(added), f"add key {key_name}"), key_name, secret, as_json=as_json)
+
+
+@key.command("new")
+@click.argument("key_name", metavar="[KEY]", default=DEFAULT_KEY)
+@as_json
+def new(*, key_name: str, as_json: bool) -> None:
+    """Make a key for a file that declares organisations, and show it, once. Nothing is stored."""
+    secret = new_key()
+    with faults_told():
+        made = msgspec.to_builtins(edits.new_key_record(key_name, secret, unix_ms()))
+    if as_json:
+        click.echo(json.dumps({"key": secret, **made}))
+        return
+    click.echo(
+        f"key  {secret}\nKeep the key now: it is stored nowhere and cannot be shown again. For the file, under keys:"
+    )
+    click.echo(f"- {json.dumps(made)}")
 
 
 @key.command("list")

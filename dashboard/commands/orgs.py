@@ -77,6 +77,24 @@ def on_disconnect(registry: Registry, *, name: str, policy: str, feature: str, a
     show(changed, as_json=as_json, text=f"{name} drains: {drained}")
 
 
+@org.command("usage")
+@org_name
+@click.argument("policy", type=click.Choice(["ask", "leave"]))
+@click.option("--feature", required=True, help="As in X-Lectr-Feature; '*' for all.")
+@as_json
+@with_registry
+def usage(registry: Registry, *, name: str, policy: str, feature: str, as_json: bool) -> None:
+    """Whether streams are asked for their usage where the client did not ask.
+
+    leave (the default) changes no request, and such a stream's usage is estimated. ask adds
+    stream_options.include_usage to chat completions that stream, and takes out of the answer what this added.
+    """
+    edit = edits.set_usage(feature, ask=policy == "ask")
+    changed = registry.edit(name, edit, f"{policy} usage of feature {feature}")
+    asked = ", ".join(changed.usage_features) or "no feature"
+    show(changed, as_json=as_json, text=f"{name} asks for the usage of: {asked}")
+
+
 @org.command("list")
 @as_json
 @with_registry

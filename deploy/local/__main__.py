@@ -21,7 +21,7 @@ _HIGHEST_BASE = 65_000
 @click.option(
     "--data", type=click.Path(path_type=Path), default=Path("data"), show_default=True, help="Kept over runs."
 )
-@click.option("--port-base", type=click.IntRange(1024, _HIGHEST_BASE), help="Use six ports from here on.")
+@click.option("--port-base", type=click.IntRange(1024, _HIGHEST_BASE), help="Use seven ports from here on.")
 @click.option("--json", "as_json", is_flag=True, help="Once everything serves, print one JSON line with all addresses.")
 @click.option("--traffic/--no-traffic", default=True, help="With --demo: whether to make traffic.")
 def main(*, demo: bool, data: Path, port_base: int | None, as_json: bool, traffic: bool) -> None:
@@ -91,15 +91,16 @@ def _addresses(stack: Stack) -> dict[str, object]:
         "clickhouse": stack.clickhouse_url,
         "redis": stack.redis_url,
         "providers": f"http://127.0.0.1:{stack.ports.providers}" if stack.demo else None,
-        "dashboard": None,
+        "dashboard": stack.dashboard_url,
         "org": ORG,
         "org_key": stack.key,
-        "admin_secret": None,
+        "admin_secret": stack.admin_secret,
         "pids": {
             "gateway": pids("gateway"),
             "ingestor": pids("ingestor"),
             "redis": next(iter(pids("redis")), None),
             "clickhouse": next(iter(pids("clickhouse")), None),
+            "dashboard": next(iter(pids("dashboard")), None),
         },
     }
 
@@ -119,6 +120,9 @@ Send a request ({"the answer comes from a mock" if stack.demo else "with your Op
 Read its row a second later (ClickHouse's HTTP interface is at {stack.clickhouse_url}):
   curl '{stack.clickhouse_url}/?database=lectr&default_format=PrettyCompact' \\
     --data-binary "SELECT {columns} FROM requests WHERE feature = 'hello' ORDER BY ts DESC LIMIT 5"
+
+Organisations, rules, limits over HTTP (`python -m dashboard --help` does the same):
+  curl {stack.dashboard_url}/api/v1/orgs -H "Authorization: Bearer $(cat {stack.data_dir}/admin-secret)"
 
 Metrics: http://127.0.0.1:{stack.ports.gateway_ops}/metrics  Logs and data: {stack.data_dir}  Ctrl-C stops everything.
 """  # noqa: S608 - shown to a person, run by nobody

@@ -1,4 +1,4 @@
-"""The whole of Lectr on one machine: Redis, ClickHouse, migrations, gateway, ingestor, and mock providers for the demo.
+"""Lectr on one machine: Redis, ClickHouse, migrations, gateway, ingestor, admin API, and mock providers for the demo.
 
 In: a data directory and ports. Out: a running stack with an organisation, or one clear StackFault. Everything that was
 started is stopped again, in the order that loses nothing.
@@ -8,6 +8,7 @@ import asyncio
 import fcntl
 import json
 import os
+import secrets
 import socket
 import sys
 import time
@@ -46,11 +47,12 @@ class Ports:
     clickhouse: int = 8123
     redis: int = 6380
     providers: int = 8090
+    dashboard: int = 8081
 
     @classmethod
     def from_base(cls, base: int) -> Self:
-        """Six ports in a row."""
-        return cls(*range(base, base + 6))
+        """Seven ports in a row."""
+        return cls(*range(base, base + 7))
 
 
 @dataclass
@@ -66,6 +68,7 @@ class Stack:
     redis_url: str = ""
     key: str = ""
     key_is_new: bool = False
+    admin_secret: str = ""
     _store_url: str = ""
     _lock: IO[str] | None = None
 
@@ -73,6 +76,11 @@ class Stack:
     def gateway_url(self) -> str:
         """Base URL of the gateway, without /v1."""
         return f"http://127.0.0.1:{self.ports.gateway}"
+
+    @property
+    def dashboard_url(self) -> str:
+        """Base URL of the admin API."""
+        return f"http://127.0.0.1:{self.ports.dashboard}"
 
     @property
     def clickhouse_url(self) -> str:
@@ -92,6 +100,7 @@ class Stack:
             await self._ingestor()
             self.key = await self._organisation()
             await self._gateway()
+            await self._dashboard()
         except ChildFailed as failure:
             raise StackFault(str(failure)) from None
 
@@ -251,8 +260,37 @@ class Stack:
         await child.line_with("lectr gateway listening", START_TIMEOUT_S)
         self._started("gateway", self.gateway_url, started)
 
+    async def _dashboard(self) -> None:
+        started = time.monotonic()
+        # Whoever sets one keeps it; it is not written to disk here.
+        self.admin_secret = self.environ.get("LECTR_ADMIN_SECRET", "") or self._kept_secret()
+        settings = {
+            **self._store_settings(),
+            "LECTR_LISTEN": f"127.0.0.1:{self.ports.dashboard}",
+            "LECTR_ADMIN_SECRET": self.admin_secret,
+        }
+        command = [sys.executable, "-m", "dashboard", "serve"]
+        child = await self._start("dashboard", command, self.ports.dashboard, settings)
+        await child.line_with("lectr dashboard listening", START_TIMEOUT_S)
+        self._started("dashboard", f"admin API on {self.dashboard_url}", started)
+
+    def _kept_secret(self) -> str:
+        """The laptop's admin secret, made at the first start."""
+        kept = self.data_dir / "admin-secret"
+        if kept.exists() and (secret := kept.read_text(encoding="utf-8").strip()):
+            return secret
+        secret = secrets.token_urlsafe(32)
+        _write_private(kept, secret)
+        return secret
+
     async def _organisation(self) -> str:
-        """The laptop's organisation and its key, made at the first start and kept in a file only its owner can read."""
+        """The laptop's organisation and its key, made at the first start and kept in a file only its owner can read.
+
+        A declared registry has all organisations that there are: then none is made.
+        """
+        if file := self.environ.get("LECTR_REGISTRY_FILE", ""):
+            self.say(f"registry    from {file}; keys are those that you made for it")
+            return "YOUR-KEY"
         kept = self.data_dir / "key"
         orgs = json.loads(await self._admin("org", "list", "--json"))
         exists = any(known["org"] == ORG for known in orgs)
@@ -261,8 +299,7 @@ class Stack:
         # Without its file the key is lost; without its organisation it opens nothing.
         made = json.loads(await self._admin("org", "rotate-key" if exists else "create", ORG, "--json"))
         key: str = made["key"]
-        with os.fdopen(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(key + "\n")
+        _write_private(kept, key)
         if self.demo:
             endpoint = f"http://127.0.0.1:{self.ports.providers}/azure"
             await self._admin("azure", "set", ORG, "--endpoint", endpoint, "--api-version", "2024-10-21", "--json")
@@ -290,6 +327,12 @@ class Stack:
 
     def _started(self, name: str, where: str, started: float) -> None:
         self.say(f"{name:<11} {where}  ({time.monotonic() - started:.1f} s)")
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A file that only its owner can read."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text + "\n")
 
 
 def _drain_s(setting: str) -> float:

@@ -5,6 +5,7 @@ ones serve on when the resolver fails. Raises ProviderUnreachable.
 """
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ _NEXT_ADDRESS_S: Final = 0.25
 _MOST_NAMES: Final = 4096
 _LONGEST_PROXY_ANSWER_BYTES: Final = 16 * 1024
 _CONNECTED: Final = b" 200"
+_ORIGIN: Final = re.compile(r"(?i:https?)://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
 
 class Origin(NamedTuple):
@@ -36,7 +38,9 @@ class Origin(NamedTuple):
 
     @classmethod
     def of(cls, url: str) -> "Origin":
-        """Read `https://host[:port]`."""
+        """Read `https://host[:port]`. Raises ValueError for anything else."""
+        if not _ORIGIN.fullmatch(url):
+            raise ValueError("an origin is https://host[:port]")
         parts = urlsplit(url)
         return cls(
             parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), parts.netloc
@@ -116,7 +120,7 @@ class Dialer:
             return known[1]
         try:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError:
+        except (OSError, UnicodeError):  # two dots in a row are no name that anybody could be asked about
             if known is None:
                 raise _unreachable("dns", "the provider could not be reached (its name did not resolve)") from None
             counters.upstream_connect_faults.labels("dns_stale").inc()

@@ -90,6 +90,25 @@ class AnswerHead:
             lines += b"\r\nConnection: keep-alive"
         return b"HTTP/1.1" + self.status_line[8:] + lines + b"\r\n\r\n", keep_alive
 
+    def unsized(self) -> "AnswerHead":
+        """The head of the same answer with a body that is edited on its way: without the length announced for it."""
+        if not isinstance(self.framing, Length):
+            return self
+        return AnswerHead(
+            block=self.block,
+            status=self.status,
+            status_line=self.status_line,
+            lines=_without(self.lines, {b"content-length"}) + b"\r\nTransfer-Encoding: chunked",
+            fields=self.fields,
+            framing=Chunked(),
+            closes=self._closes,
+        )
+
+    @property
+    def chunked(self) -> bool:
+        """Whether the body comes in chunks."""
+        return isinstance(self.framing, Chunked)
+
     def value(self, name: bytes) -> str:
         """First value of one of `fields`, empty if it is not there."""
         return self.fields.get(name, b"").decode("latin-1")

@@ -1,0 +1,75 @@
+"""Brings about what a file declares, one organisation at a time, each at the version for which it was planned.
+
+What somebody else changes meanwhile is never overwritten unseen: it is planned again. What was done stays done if the
+rest fails, and doing it again does only the rest.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from dashboard.declared.plan import Change, Plan, plan
+from dashboard.registry import OrgExists, Registry, RegistryUnavailable, UnknownOrg, VersionConflict
+from shared.organisation import Org
+
+_MOST_PLANS: Final = 5
+
+Approve = Callable[[Plan], None]
+"""Sees each plan before anything of it is done, and raises what is to be raised instead."""
+Progress = Callable[[int, int], None]
+"""Hears how many changes of how many are made; what it raises ends the work."""
+
+
+def apply(
+    registry: Registry,
+    declared: Sequence[Org],
+    *,
+    prune: bool,
+    approve: Approve = lambda _: None,
+    progress: Progress = lambda _done, _all: None,
+) -> list[Change]:
+    """What was changed; empty if all was so already.
+
+    Raises PlanFault, VersionConflict if others keep changing the same, RegistryUnavailable, RegistryFault, and what
+    the two callbacks raise.
+    """
+    made: list[Change] = []
+    conflicts: list[str] = []
+    for _ in range(_MOST_PLANS):
+        planned = plan(declared, registry.orgs(), prune=prune)
+        if not planned.changes:
+            return made
+        approve(planned)
+        conflicts = _make(registry, planned, made, progress)
+        if not conflicts:
+            return made
+    raise VersionConflict(
+        f"somebody else changes {', '.join(conflicts[:10])} at the same time; {_told(made)}; apply the file again"
+    )
+
+
+def _make(registry: Registry, planned: Plan, made: list[Change], progress: Progress) -> list[str]:
+    """Do what is planned, and add it to `made`; the organisations that somebody else changed meanwhile."""
+    conflicts = []
+    for number, change in enumerate(planned.changes, start=1):
+        try:
+            if change.doing == "create":
+                registry.create(change.wanted, change.action)
+            else:
+                version = change.wanted.version
+                registry.edit(change.org, _becomes(change.wanted), change.action, version=version)
+        except (OrgExists, UnknownOrg, VersionConflict):
+            conflicts.append(change.org)
+        except RegistryUnavailable as fault:
+            raise RegistryUnavailable(f"{fault}; {_told(made)}; apply the file again") from None
+        else:
+            made.append(change)
+        progress(number, len(planned.changes))
+    return conflicts
+
+
+def _becomes(wanted: Org) -> Callable[[Org], Org]:
+    return lambda _known: wanted
+
+
+def _told(made: Sequence[Change]) -> str:
+    return f"changes made before: {len(made)}"

@@ -1,0 +1,152 @@
+"""Files that declare organisations, of any content: each is declared or refused, and what is written reads the same."""
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dashboard.declared.faults import DeclarationFault
+from dashboard.declared.file import declared_in
+from dashboard.declared.records import Declared, document_of, read_document
+from dashboard.declared.text import Form, write_json, write_yaml
+from shared.organisation import Azure, Budget, Key, Limits, Org, Price, Rule
+from tests.declared_orgs import ACME, REGISTRIES
+
+KINDS = (Org, Key, Rule, Budget, Azure, Price, Limits)
+FIELDS = sorted({"orgs", "acme", *(field for kind in KINDS for field in kind.__struct_fields__)})
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.decimals()
+    | st.text(max_size=5)
+    | st.sampled_from(
+        ["a" * 64, "openai", "day", "https://a.example", "env:A", "*", "2024-10-21", "\ud800", "key_sha256"]
+    )
+    | st.dates()
+    | st.just(dt.time(1))
+    | st.just(dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+)
+TREES = SCALARS | st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=2),
+    max_leaves=5,
+)
+TOKENS = [
+    *(
+        "orgs",
+        "acme",
+        ":",
+        ": ",
+        "- ",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        '"',
+        "'",
+        "=",
+        ".",
+        "#",
+        "&a",
+        "*a",
+    ),
+    *(
+        "!",
+        "!!str",
+        "|",
+        ">",
+        "?",
+        "<<",
+        "---",
+        "...",
+        "%YAML 1.1",
+        "null",
+        "true",
+        "nan",
+        "inf",
+        "1",
+        "0x",
+        "1e9",
+        "-",
+        "+",
+    ),
+    *("9" * 500, "2024-10-21", "T00:00:00Z", "\\", "\\u", "\\ud800", "\x00", "\t", "\u2028", "\ufeff", "é", "😀", "[["),
+]
+WHOLE = {
+    "yaml": "orgs:\n  acme:\n    limits: &a {requests_per_s: 0.5}\n    keys:\n      - {name: a, limits: *a}\n  b: {}\n",
+    "json": '{"orgs": {"acme": {"budgets": [{"name": "a", "limit_usd": 1.5e2}], "enabled": true}}}',
+    "toml": '[orgs.acme]\nlimits.body_bytes = 1_000\n[[orgs.acme.rules]]\nname = "a"\ntarget = {model = "x"}\n',
+}
+BYTES = st.binary(max_size=100) | st.lists(st.sampled_from(TOKENS), max_size=30).map("".join).map(str.encode)
+
+
+def is_declared_or_refused(read: Callable[[], Declared]) -> None:
+    """Either organisations that can be stored, or a DeclarationFault in printable lines."""
+    try:
+        found = read()
+    except DeclarationFault as refused:
+        lines = str(refused).splitlines()
+    else:
+        lines = [org.org for org in found.orgs if msgspec.json.encode(org)]
+    assert all(line.isprintable() for line in lines)
+
+
+def places_in(document: Any) -> Iterator[tuple[Any, Any]]:
+    """Every map and list of a document, with every key and number in it."""
+    for key in [*document] if isinstance(document, dict) else range(len(document)):
+        yield document, key
+        if isinstance(document[key], dict | list):
+            yield from places_in(document[key])
+
+
+@given(TREES)
+def test_any_document_is_declared_or_refused(document: Any) -> None:
+    """Whatever data a file holds is declared or refused, and nothing else happens."""
+    is_declared_or_refused(lambda: read_document(document, "f.yaml"))
+
+
+@given(st.lists(st.tuples(st.integers(0, 80), st.sampled_from(FIELDS), TREES), min_size=1, max_size=3))
+def test_a_spoilt_document_is_declared_or_refused(spoilt: list[tuple[int, str, Any]]) -> None:
+    """A good document in which values are others, or a field has another name."""
+    document = document_of([ACME])
+    for number, field, value in spoilt:
+        places = [*places_in(document)]
+        where, key = places[number % len(places)]
+        if isinstance(where, dict) and field < key:
+            where[field] = where.pop(key)
+        else:
+            where[key] = value
+    is_declared_or_refused(lambda: read_document(document, "f.yaml"))
+
+
+@pytest.mark.parametrize("form", WHOLE)
+@given(data=BYTES)
+def test_any_bytes_are_declared_or_refused(form: Form, data: bytes) -> None:
+    """Whatever bytes a file holds, in whatever form, they are declared or refused."""
+    is_declared_or_refused(lambda: declared_in(data, f"f.{form}"))
+
+
+@pytest.mark.parametrize("form", WHOLE)
+@given(start=st.integers(0, 120), cut=st.integers(0, 120), token=st.sampled_from(TOKENS))
+def test_a_spoilt_file_is_declared_or_refused(form: Form, start: int, cut: int, token: str) -> None:
+    """A good file from which a piece was cut, and into which something else was put."""
+    text = WHOLE[form]
+    is_declared_or_refused(lambda: declared_in((text[:start] + token + text[start + cut :]).encode(), f"f.{form}"))
+
+
+@settings(max_examples=40)
+@given(REGISTRIES)
+def test_what_is_written_reads_the_same(orgs: list[Org]) -> None:
+    """Any organisations, written as YAML or JSON, are declared again as they were."""
+    document = document_of(orgs)
+    for text, path in ((write_yaml(document), "f.yaml"), (write_json(document), "f.json"), (write_json(document), "-")):
+        assert declared_in(text.encode(), path).orgs == tuple(orgs)
