@@ -11,6 +11,7 @@ from dashboard.commands.limits import budget, limit
 from dashboard.commands.orgs import org
 from dashboard.commands.prices import price
 from dashboard.commands.rules import rule
+from dashboard.commands.serve import serve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,7 +21,7 @@ def main() -> None:
 
 for group in (org, key, rule, limit, budget, price, azure, base_url, credential, audit):
     main.add_command(group)
-for command in (plan, apply, import_, export, completion):
+for command in (plan, apply, import_, export, completion, serve):
     main.add_command(command)
 
 if __name__ == "__main__":

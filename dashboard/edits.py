@@ -9,9 +9,10 @@ from typing import Final, TypeVar
 import msgspec
 
 from dashboard import checks
-from dashboard.registry import Edit
+from dashboard.registry import Edit, RecordExists, UnknownRecord
 from shared.organisation import ALL_FEATURES, MOST_KEYS, Budget, Key, Limits, Org, Price, Rule
 from shared.registry import DEFAULT_KEY, RegistryFault, hash_key, shown_of
+from shared.rules import problems_of
 
 _MOST_FEATURES: Final = 100
 _NAMED: Final = 10
@@ -24,9 +25,11 @@ def new_org(name: str, key: str, now_ms: int) -> Org:
     return Org(org=name, version=0, keys=(new_key_record(DEFAULT_KEY, key, now_ms),))
 
 
-def new_key_record(name: str, key: str, now_ms: int) -> Key:
+def new_key_record(name: str, key: str, now_ms: int, limits: Limits | None = None) -> Key:
     """What is kept of a key."""
-    return checked(Key(name=name, sha256=hash_key(key), shown=shown_of(key), created_ms=now_ms))
+    return checked(
+        Key(name=name, sha256=hash_key(key), shown=shown_of(key), created_ms=now_ms, limits=limits or Limits())
+    )
 
 
 def switch(*, enabled: bool) -> Edit:
@@ -39,7 +42,7 @@ def add_key(added: Key) -> Edit:
 
     def edit(org: Org) -> Org:
         if any(key.name == added.name for key in org.keys):
-            raise RegistryFault(f"key {added.name!r} exists; replace it with: key rotate {org.org} {added.name}")
+            raise RecordExists(f"key {added.name!r} exists; rotate it, or choose another name", field="name")
         if len(org.keys) >= MOST_KEYS:
             raise RegistryFault(f"org {org.org!r} has {MOST_KEYS} keys, which is the most; remove one first")
         return msgspec.structs.replace(org, keys=(*org.keys, added))
@@ -93,10 +96,13 @@ def put_rule(rule: Rule) -> Edit:
     """Add a rule, or replace the one of this name in its place."""
     checked(rule)
 
-    def edit(org: Org) -> Org:
-        return checked(msgspec.structs.replace(org, rules=_put(org.rules, rule)))
+    return lambda org: msgspec.structs.replace(org, rules=_sound(_put(org.rules, rule)))
 
-    return edit
+
+def set_rules(rules: Sequence[Rule]) -> Edit:
+    """All rules at once, in the order in which those of one priority are looked at."""
+    made = _sound(tuple(checked(rule) for rule in rules))
+    return lambda org: msgspec.structs.replace(org, rules=made)
 
 
 def switch_rule(name: str, *, enabled: bool) -> Edit:
@@ -124,7 +130,9 @@ def put_budget(budget: Budget) -> Edit:
     checked(budget)
     checks.check_money([budget], ())
     if not budget.limit_usd:
-        raise RegistryFault(f"budget {budget.name!r}: limit_usd {budget.limit_usd} is no amount above 0, like 250.00")
+        raise RegistryFault(
+            f"budget {budget.name!r}: limit_usd {budget.limit_usd} is no amount above 0, like 250.00", field="limit_usd"
+        )
     return lambda org: checked(msgspec.structs.replace(org, budgets=_put(org.budgets, budget)))
 
 
@@ -170,7 +178,7 @@ def remove_price(provider: str, model: str, since_ms: int | None) -> Edit:
         if not gone:
             known = ", ".join(f"{one.provider}/{one.model} since_ms {one.since_ms}" for one in org.prices[:_NAMED])
             which = "" if since_ms is None else f" since_ms {since_ms}"
-            raise RegistryFault(
+            raise UnknownRecord(
                 f"org {org.org!r} has no price of {provider}/{model}{which}; it has: {known or 'none'}"
                 + (", …" if len(org.prices) > _NAMED else "")
             )
@@ -187,7 +195,8 @@ def _check_prices(prices: Sequence[Price]) -> None:
     if len({_place(price) for price in prices}) < len(prices):
         twice = next(one for one in prices if sum(_place(one) == _place(other) for other in prices) > 1)
         raise RegistryFault(
-            f"price of {twice.provider}/{twice.model}: two of them have since_ms {twice.since_ms}; leave one out"
+            f"price of {twice.provider}/{twice.model}: two of them have since_ms {twice.since_ms}; leave one out",
+            field="prices",
         )
 
 
@@ -213,7 +222,7 @@ def remove_azure(name: str) -> Edit:
 
     def edit(org: Org) -> Org:
         if all(one.name != name for one in org.azure):
-            raise RegistryFault(f"org {org.org!r} has no azure resource {name!r}; it has: {_names(org.azure)}")
+            raise UnknownRecord(f"org {org.org!r} has no azure resource {name!r}; it has: {_names(org.azure)}")
         return msgspec.structs.replace(org, azure=tuple(one for one in org.azure if one.name != name))
 
     return edit
@@ -249,12 +258,26 @@ def set_usage(feature: str, *, ask: bool) -> Edit:
     )
 
 
+def set_policies(drain_features: Sequence[str], usage_features: Sequence[str]) -> Edit:
+    """Both lists of features at once."""
+    for field, features in (("drain_features", drain_features), ("usage_features", usage_features)):
+        for feature in features:
+            checks.check_feature(feature, field)
+        if len(set(features)) < len(features):
+            raise RegistryFault(f"{field}: a feature stands in it twice; name each once", field=field)
+        if len(features) > _MOST_FEATURES:
+            raise RegistryFault(f"{field}: {_MOST_FEATURES} features at most; use {ALL_FEATURES} for all", field=field)
+    return lambda org: msgspec.structs.replace(
+        org, drain_features=tuple(drain_features), usage_features=tuple(usage_features)
+    )
+
+
 def checked(record: "R") -> "R":
     """A record whose values are within the bounds of their types. Raises RegistryFault."""
     try:
         return msgspec.convert(msgspec.to_builtins(record), type(record))
     except msgspec.ValidationError as error:
-        raise RegistryFault(str(error)) from None
+        raise RegistryFault(str(error), field=checks.field_in(str(error))) from None
 
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -266,7 +289,7 @@ def named(records: Iterable[N], name: str, kind: str, org: Org) -> N:
     for record in records:
         if record.name == name:
             return record
-    raise RegistryFault(f"org {org.org!r} has no {kind} {name!r}; it has: {_names(records)}")
+    raise UnknownRecord(f"org {org.org!r} has no {kind} {name!r}; it has: {_names(records)}")
 
 
 def _names(records: Sequence[msgspec.Struct]) -> str:
@@ -281,6 +304,15 @@ def _put(records: Sequence[N], new: N) -> tuple[N, ...]:
     if any(record.name == new.name for record in records):
         return _replaced(records, new)
     return (*records, new)
+
+
+def _sound(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Rules that may be stored together. Raises RegistryFault."""
+    errors = problems_of(rules).errors
+    if errors:
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise RegistryFault(f"{errors[0]}{more}", field="rules")
+    return rules
 
 
 def _with(values: dict[str, str], key: str, value: str | None) -> dict[str, str]:

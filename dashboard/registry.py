@@ -4,9 +4,10 @@ In: an edit, a function from an organisation to what it becomes. Out: the new re
 else changed something meanwhile, so that of two edits at the same moment none is lost.
 """
 
+import copy
 import importlib.resources
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -55,6 +56,18 @@ class VersionConflict(RegistryFault):
     """It is not the version any more that the caller saw."""
 
 
+class UnknownRecord(RegistryFault):
+    """The organisation has no key, rule, budget or resource of this name."""
+
+
+class RecordExists(RegistryFault):
+    """The organisation has one of this name already."""
+
+
+class UnreadableRecord(RegistryFault):
+    """What Redis holds of an organisation is no record."""
+
+
 class Registry:
     """The operator's side of the registry. `actor` is who changes it, as the log shows.
 
@@ -77,6 +90,19 @@ class Registry:
         if self.clickhouse is not None:
             self.clickhouse.close()
 
+    def as_actor(self, actor: str) -> Self:
+        """The same registry, on the same connections, for changes by somebody else."""
+        other = copy.copy(self)
+        other.actor = actor
+        return other
+
+    def check(self) -> None:
+        """Whether Redis answers. Raises RegistryUnavailable."""
+        try:
+            self._redis.get(VERSION_KEY)
+        except REDIS_ERRORS as error:
+            raise self._unavailable(error) from None
+
     def orgs(self) -> list[Org]:
         """All organisations by name. Raises RegistryUnavailable, RegistryFault."""
         try:
@@ -84,6 +110,21 @@ class Registry:
         except REDIS_ERRORS as error:
             raise self._unavailable(error) from None
         return sorted((_read(name, record) for name, record in records.items()), key=lambda org: org.org)
+
+    def page(self, after: str, limit: int) -> tuple[list[Org], str | None]:
+        """The next organisations by name behind `after`, and what to ask for next, None at the end.
+
+        Raises RegistryUnavailable, RegistryFault.
+        """
+        try:
+            known: Any = self._redis.hkeys(ORGS_KEY)  # bytes, as this client decodes nothing
+            names = sorted(name for name in known if name > after.encode())
+            here, there_is_more = names[:limit], len(names) > limit
+            records = self._redis.hmget(ORGS_KEY, here) if here else []
+        except REDIS_ERRORS as error:
+            raise self._unavailable(error) from None
+        orgs = [_read(name, record) for name, record in zip(here, records, strict=True) if record is not None]
+        return orgs, here[-1].decode(errors="replace") if there_is_more else None
 
     def org(self, name: str) -> Org:
         """One organisation. Raises UnknownOrg, RegistryUnavailable, RegistryFault."""
@@ -177,4 +218,4 @@ def _read(name: bytes | str, record: bytes | str) -> Org:
         return decode_org(record)
     except RegistryFault as fault:
         known_as = name if isinstance(name, str) else name.decode(errors="replace")
-        raise RegistryFault(f"org {known_as!r}: {fault}; remove it from the Redis hash {ORGS_KEY}") from None
+        raise UnreadableRecord(f"org {known_as!r}: {fault}; remove it from the Redis hash {ORGS_KEY}") from None

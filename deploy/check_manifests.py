@@ -25,7 +25,7 @@ REPOSITORY: Final = Path(__file__).resolve().parent.parent
 KUBERNETES_VERSIONS: Final = ("1.30", kubernetes_validate.latest_version())
 """Oldest promised (preStop sleep is on by default from 1.30) and newest known."""
 
-SECRET_NAMES: Final = frozenset({"LECTR_CLICKHOUSE_URL", "LECTR_REDIS_URL"})
+SECRET_NAMES: Final = frozenset({"LECTR_ADMIN_SECRET", "LECTR_CLICKHOUSE_URL", "LECTR_REDIS_URL"})
 COMMANDS: Final = ("gateway", "ingestor", "dashboard")
 INSTRUCTIONS: Final = frozenset({"FROM", "RUN", "COPY", "WORKDIR", "ENV", "USER", "STOPSIGNAL", "CMD"})
 _INLINE_PASSWORD: Final = re.compile(r"://[^:/@\s]*:(?!\$\{)[^@/\s]+@")
@@ -40,7 +40,8 @@ def environment_problems(text: str) -> list[str]:
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     # Invented passwords stand in for deploy/.env: the compose file is only parsed.
-    environment = process_environment() | {"REDIS_PASSWORD": "x", "CLICKHOUSE_PASSWORD": "x"}
+    invented = dict.fromkeys(("REDIS_PASSWORD", "CLICKHOUSE_PASSWORD", "ADMIN_SECRET"), "x")
+    environment = process_environment() | invented
     return subprocess.run(  # noqa: S603 - a tool found on PATH, fixed arguments
         command, check=False, capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, env=environment
     )

@@ -228,6 +228,13 @@ last_progress_unix_s = Gauge(
 )
 
 # dashboard
+dashboard_requests = Counter(
+    "lectr_dashboard_requests", "Requests answered, by status class", ["status"], registry=registry
+)
+dashboard_refused = Counter("lectr_dashboard_refused", "Requests refused or failed", ["code"], registry=registry)
+dashboard_handler_faults = Counter(
+    "lectr_dashboard_handler_faults", "Defects: exceptions no fault covers", registry=registry
+)
 registry_file_looks = Counter(
     "lectr_dashboard_registry_file_looks",
     "Times that the registry was compared with the file that declares it, or that file was faulty",
@@ -252,6 +259,6 @@ class _Families:
         return (family for family in registry.collect() if family.name.startswith(self._prefix))
 
 
-def exposition(process: Literal["gateway", "ingestor"]) -> bytes:
+def exposition(process: Literal["gateway", "ingestor", "dashboard"]) -> bytes:
     """All numbers of a process in Prometheus' text format."""
     return generate_latest(cast("CollectorRegistry", _Families(process)))

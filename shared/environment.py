@@ -20,6 +20,8 @@ _LISTEN: Final = re.compile(r"(\[(?P<ipv6>[^\[\]\s]*:[^\[\]\s]*)\]|(?P<host>[^\[
 
 KNOWN_NAMES: Final = frozenset(
     {
+        "LECTR_ADMIN_REQUESTS_PER_S",
+        "LECTR_ADMIN_SECRET",
         "LECTR_BATCH_MAX_AGE_MS",
         "LECTR_BATCH_MAX_EVENTS",
         "LECTR_CLICKHOUSE_CLUSTER",

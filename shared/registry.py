@@ -37,7 +37,14 @@ _ORG_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 class RegistryFault(ValueError):
-    """A registry value that cannot be used; the text names the field and the fix."""
+    """A registry value that cannot be used; the text names the field and the fix.
+
+    `field` is the name of the field alone, for programs, where it is known.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class _OrgBefore(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +89,7 @@ def decode_org(data: bytes | str) -> Org:
     except (msgspec.DecodeError, UnicodeError, RecursionError, RegistryFault) as error:
         raise RegistryFault(f"registry record unreadable: {str(error)[:_LONGEST_REASON]}") from None
     if problem := money_problem(org.budgets, org.prices):
-        raise RegistryFault(f"registry record unreadable: {problem}")
+        raise RegistryFault(f"registry record unreadable: {problem.text}")
     return org
 
 

@@ -28,6 +28,16 @@ SHARED_WRAPPERS = {
     "shared/redis_client.py": {"redis"},
 }
 PURE_ROOMS = (
+    "dashboard/api/answer_bodies.py",
+    "dashboard/api/calls.py",
+    "dashboard/api/faults.py",
+    "dashboard/api/openapi.py",
+    "dashboard/api/operations.py",
+    "dashboard/api/request_bodies.py",
+    "dashboard/api/translation.py",
+    "dashboard/checks.py",
+    "dashboard/edits.py",
+    "dashboard/records.py",
     "dashboard/commands/values.py",
     "gateway/detection.py",
     "gateway/routes.py",

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from dashboard import edits
 from dashboard.__main__ import main
+from dashboard.api.registry_calls import RegistryCalls
 from dashboard.changes import Change, changes, is_logged
 from dashboard.clickhouse import ClickHouse, ClickHouseFault, ClickHouseRefused, ClickHouseUnavailable, NotMigrated
 from dashboard.commands.values import shown_moment
@@ -181,6 +182,15 @@ def test_an_organisation_that_redis_lost_is_not_made_anew(site: Site) -> None:
     assert registry.create(Org(org="fresh", version=0), "create org").org == "fresh"
     with pytest.raises(UnknownOrg, match=r"^org 'nobody' does not exist; create it with: org create nobody"):
         registry.org("nobody")
+
+
+async def test_nor_through_the_http_api(site: Site) -> None:
+    """Its threads ask the log as the command line does."""
+    site.log("acme", 1, 1_000)
+    calls = RegistryCalls(SecretUrl(site.redis_url), actor="api", clickhouse=site.clickhouse)
+    with pytest.raises(OrgExists, match="Redis was emptied"):
+        await calls.run(lambda registry: registry.create(Org(org="acme", version=0), "create org"))
+    await calls.close()
 
 
 def test_a_whole_redis_is_believed(site: Site) -> None:

@@ -155,7 +155,7 @@ def test_process_accepts_its_environment(name: str) -> None:
 def test_compose_asks_for_passwords() -> None:
     """No password has a default: every use fails with a message until deploy/.env sets it."""
     used = re.findall(r"\$\{(\w+)([^}]*)\}", (REPOSITORY / COMPOSE).read_text())
-    assert {name for name, _ in used} == {"REDIS_PASSWORD", "CLICKHOUSE_PASSWORD"}
+    assert {name for name, _ in used} == {"REDIS_PASSWORD", "CLICKHOUSE_PASSWORD", "ADMIN_SECRET"}
     assert {how for _, how in used} == {":?set it in deploy/.env"}
 
 

@@ -69,6 +69,8 @@ def full(seq: int = 0) -> Event:
             values[field.name] = "client"
         elif field.name == "marks":
             values[field.name] = ("provider_unknown", "feature_truncated")
+        elif field.name == "attempts":
+            values[field.name] = ("openai/gpt-4o 503", "groq/llama provider_timeout")
         else:
             values[field.name] = {int: number, bool: True}.get(field.type, f"{field.name} é日🎈")
     return Event(**{**values, "seq": seq})

@@ -17,7 +17,7 @@ from tests.shipper_site import Sender, Store, assert_chain, count, ends, entries
 
 pytestmark = pytest.mark.usefixtures("quick_shipper")
 
-EVENTS = 580
+EVENTS = 640
 PAGE_BYTES = 4096
 
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import click
-import msgspec
 
 from dashboard.clickhouse import ClickHouse, ClickHouseFault
 from dashboard.commands.names import complete_org
+from dashboard.new_keys import NewKey
 from dashboard.read_only import ReadOnlyRegistry, RegistryReadOnly
+from dashboard.records import record
 from dashboard.registry import Registry, RegistryUnavailable
 from dashboard.settings import load_settings
 from shared.environment import SettingsFault
@@ -71,26 +72,20 @@ def confirm(what: str, *, yes: bool) -> None:
         click.confirm(what, abort=True)
 
 
-def record(org: Org) -> dict[str, Any]:
-    """An organisation for people and programs: everything but hashes."""
-    shown: dict[str, Any] = msgspec.to_builtins(org, str_keys=True)
-    for key in shown.get("keys", ()):
-        key.pop("sha256", None)
-    return {"org": org.org, "enabled": org.enabled, **{name: value for name, value in shown.items() if name != "org"}}
-
-
 def show(org: Org, *, as_json: bool, text: str) -> None:
     """The record, or what a person wants to hear."""
     click.echo(json.dumps(record(org)) if as_json else text)
 
 
-def show_key(org: Org, name: str, key: str, *, as_json: bool) -> None:
+def show_key(made: NewKey, *, as_json: bool) -> None:
     """A new key, for the only time."""
+    org = made.org.org
     if as_json:
-        click.echo(json.dumps({"org": org.org, "name": name, "key": key}))
+        click.echo(json.dumps({"org": org, "name": made.name, "key": made.key.reveal()}))
     else:
         click.echo(
-            f"org  {org.org}\nname {name}\nkey  {key}\nKeep the key now: it is not stored and cannot be shown again."
+            f"org  {org}\nname {made.name}\nkey  {made.key.reveal()}\n"
+            "Keep the key now: it is not stored and cannot be shown again."
         )
 
 

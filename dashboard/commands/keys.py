@@ -5,13 +5,12 @@ import json
 import click
 import msgspec
 
-from dashboard import edits
+from dashboard import edits, new_keys
 from dashboard.commands.door import (
     as_json,
     confirm,
     faults_told,
     org_name,
-    record,
     show,
     show_key,
     table,
@@ -21,6 +20,7 @@ from dashboard.commands.door import (
 from dashboard.commands.use import in_days, use_columns
 from dashboard.commands.values import shown_moment
 from dashboard.in_use import keys_in_use
+from dashboard.records import record
 from dashboard.registry import Registry
 from shared.clock import unix_ms
 from shared.organisation import Key
@@ -41,9 +41,7 @@ def key() -> None:
 @with_registry
 def add(registry: Registry, *, name: str, key_name: str, as_json: bool) -> None:
     """Make a key and show it, once."""
-    secret = new_key()
-    added = edits.new_key_record(key_name, secret, unix_ms())
-    show_key(registry.edit(name, edits.add_key(added), f"add key {key_name}"), key_name, secret, as_json=as_json)
+    show_key(new_keys.add_key(registry, name, key_name), as_json=as_json)
 
 
 @key.command("new")

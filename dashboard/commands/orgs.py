@@ -4,11 +4,11 @@ import json
 
 import click
 
-from dashboard import edits
-from dashboard.commands.door import as_json, confirm, org_name, record, show, show_key, table, with_registry, yes
+from dashboard import edits, new_keys
+from dashboard.commands.door import as_json, confirm, org_name, show, show_key, table, with_registry, yes
+from dashboard.records import record
 from dashboard.registry import Registry
-from shared.clock import unix_ms
-from shared.registry import DEFAULT_KEY, new_key
+from shared.registry import DEFAULT_KEY
 
 
 @click.group()
@@ -22,9 +22,7 @@ def org() -> None:
 @with_registry
 def create(registry: Registry, *, name: str, as_json: bool) -> None:
     """Create an organisation and show its key, once."""
-    key = new_key()
-    made = registry.create(edits.new_org(name, key, unix_ms()), "create org")
-    show_key(made, DEFAULT_KEY, key, as_json=as_json)
+    show_key(new_keys.create_org(registry, name), as_json=as_json)
 
 
 @org.command("rotate-key")
@@ -36,10 +34,7 @@ def create(registry: Registry, *, name: str, as_json: bool) -> None:
 def rotate_key(registry: Registry, *, name: str, key_name: str, yes: bool, as_json: bool) -> None:
     """Replace a key of an organisation and show the new one, once. The old one stops working at once."""
     confirm(f"Clients with the key {key_name!r} of {name} will be refused until they have the new one. Go on?", yes=yes)
-    key = new_key()
-    rotated = edits.new_key_record(key_name, key, unix_ms())
-    changed = registry.edit(name, edits.rotate_key(rotated), f"rotate key {key_name}")
-    show_key(changed, key_name, key, as_json=as_json)
+    show_key(new_keys.rotate_key(registry, name, key_name), as_json=as_json)
 
 
 @org.command("disable")

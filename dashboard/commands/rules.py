@@ -10,11 +10,12 @@ from dashboard import edits
 from dashboard.commands.door import as_json, confirm, org_name, show, table, with_registry, yes
 from dashboard.commands.use import in_days, use_columns
 from dashboard.in_use import rules_in_use
+from dashboard.records import rule_test
 from dashboard.registry import Registry
 from shared.event import UNTAGGED
-from shared.organisation import Org, Rule, Target
+from shared.organisation import Rule, Target
 from shared.registry import RegistryFault
-from shared.rules import RuleTable, explain, problems_of
+from shared.rules import problems_of
 
 _rule_name = click.argument("rule_name", metavar="RULE")
 
@@ -109,8 +110,7 @@ def test_rule(
     registry: Registry, *, name: str, feature: str, task: str, provider: str, model: str, as_json: bool
 ) -> None:
     """What would happen to a request."""
-    org = registry.org(name)
-    found = explain(RuleTable(org.rules), feature, task, provider, model)
+    found = rule_test(registry.org(name), feature=feature, task=task, provider=provider, model=model)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(found)))
         return
@@ -120,7 +120,7 @@ def test_rule(
         click.echo(f"no rule applies: it goes to {provider} as it is")
         return
     click.echo(f"rule {found.rule.name} applies: it goes to {_targets(found.rule)}")
-    for needed in _missing_credentials(org, found.rule, provider):
+    for needed in found.missing_credentials:
         click.echo(f"but {name} has no {needed} key; set one with: credential set {name} {needed} env:NAME")
 
 
@@ -180,8 +180,3 @@ def _targets(one: Rule) -> str:
 
 def _name(target: Target) -> str:
     return f"{target.provider}/{target.model or ''}" if target.provider else target.model or "where it was going"
-
-
-def _missing_credentials(org: Org, one: Rule, provider: str) -> list[str]:
-    asked = [target.provider for target in (one.target, *one.failover) if target.provider]
-    return sorted({needed for needed in asked if needed != provider and needed not in org.credentials})

@@ -1,0 +1,29 @@
+"""What goes wrong in the registry, as faults of the API. Pure."""
+
+from typing import Final
+
+from dashboard import registry
+from dashboard.api import faults
+from dashboard.api.faults import Fault
+from dashboard.read_only import RegistryReadOnly
+from shared.registry import RegistryFault
+
+RETRY_AFTER_S: Final = 5
+_KINDS: Final[dict[type[RegistryFault], type[Fault]]] = {
+    RegistryFault: faults.InvalidValue,
+    registry.UnknownOrg: faults.OrgNotFound,
+    registry.UnknownRecord: faults.RecordNotFound,
+    registry.OrgExists: faults.OrgExists,
+    registry.RecordExists: faults.RecordExists,
+    registry.VersionConflict: faults.VersionConflict,
+    registry.UnreadableRecord: faults.RecordUnreadable,
+    RegistryReadOnly: faults.RegistryReadOnly,
+}
+
+
+def fault_of(error: RegistryFault | registry.RegistryUnavailable) -> Fault:
+    """The same as a fault. One of a class that is not known here is one of the class that it is made of."""
+    if isinstance(error, registry.RegistryUnavailable):
+        return faults.RegistryUnavailable(str(error), retry_after_s=RETRY_AFTER_S)
+    kind = next(_KINDS[base] for base in type(error).__mro__ if base in _KINDS)
+    return kind(str(error), field=error.field)

@@ -1,0 +1,85 @@
+"""The admin API against what Schemathesis makes of its own document: one operation at a time, and one after another.
+
+With --full (by hand) many times more of it. Checked of every answer: no server error, no status, media type, header or
+body that the document does not have; what breaks the document is refused.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import settings
+
+from dashboard.api.openapi import document
+from dashboard.api.operations import OPERATIONS
+from tests.admin_api import SECRET, AdminApi, admin_apis
+
+FULL: Final = "--full" in sys.argv
+HEADERS: Final = {"Authorization": f"Bearer {SECRET}"}
+SCHEMA: Final = schemathesis.openapi.from_dict(document(OPERATIONS))
+NOT_CHECKED: Final = {
+    # A document cannot say all that a value must be: that names are unique, a URL is https, an amount is not 0.
+    "positive_data_acceptance",
+    # It tries wrong secrets, and after ten of them is refused everything: tests/test_admin_api_door.py does it.
+    "ignored_auth",
+}
+EXCLUDED: Final = [schemathesis.checks.CHECKS.get_one(name) for name in NOT_CHECKED]
+# A rule may be named `test`: the path has more methods than the document has where the path is written out.
+EXCLUDED_OF: Final = {"testRules": [schemathesis.checks.CHECKS.get_one("allow_header_conformance")]}
+
+
+@pytest.fixture(scope="module")
+def seen() -> Iterator[Counter[int]]:
+    """Statuses of all answers; printed at the end."""
+    made: Counter[int] = Counter()
+    yield made
+    print(sorted(made.items()))
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[requests.Session]:
+    """Connections that are used again."""
+    with requests.Session() as made:
+        made.headers.update(HEADERS)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdminApi]:
+    with admin_apis(tmp_path_factory.mktemp("admin_fuzz")) as made:
+        made.ok("POST", "/orgs", {"org": "acme"})
+        yield made
+        assert '"defect"' not in made.process.output
+
+
+def check(case: Any, response: Any, seen: Counter[int]) -> None:
+    seen[response.status_code] += 1
+    operation_id = case.operation.definition.raw["operationId"]
+    case.validate_response(response, excluded_checks=[*EXCLUDED, *EXCLUDED_OF.get(operation_id, [])])
+
+
+@SCHEMA.parametrize()
+@settings(max_examples=400 if FULL else 5)
+def test_each_operation(case: Any, api: AdminApi, session: requests.Session, seen: Counter[int]) -> None:
+    """Whatever is asked of it, the answer is one that the document has; an organisation that can be is there."""
+    parts = case.meta.components if case.meta else {}
+    if "org" in (case.path_parameters or {}) and all(part.mode.is_positive for part in parts.values()):
+        case.path_parameters["org"] = "acme"
+    check(case, case.call(base_url=api.url, session=session), seen)
+
+
+def test_one_after_another(api: AdminApi, session: requests.Session, seen: Counter[int]) -> None:
+    """Operations on what earlier ones made: the same holds."""
+
+    class Operators(SCHEMA.as_state_machine()):  # type: ignore[misc] # made at run time
+        def call(self, case: Any, **_: Any) -> Any:
+            return case.call(base_url=api.url, session=session)
+
+        def validate_response(self, response: Any, case: Any, **_: Any) -> None:
+            check(case, response, seen)
+
+    Operators.run(settings=settings(max_examples=200 if FULL else 8, stateful_step_count=20 if FULL else 10))
