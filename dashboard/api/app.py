@@ -15,6 +15,7 @@ from dashboard.api.probes import Probes
 from dashboard.api.registry_calls import RegistryCalls
 from dashboard.api.registry_file import RegistryFile
 from dashboard.api.server import Connection, application
+from dashboard.clickhouse import ClickHouse
 from dashboard.registry import RegistryUnavailable
 from dashboard.settings import Settings
 from shared.environment import SettingsFault, parse_listen
@@ -38,7 +39,7 @@ async def _run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as parts:
-        calls = RegistryCalls(settings.redis_url, actor="api")
+        calls = RegistryCalls(settings.redis_url, actor="api", clickhouse=ClickHouse.of(settings.clickhouse_url))
         parts.push_async_callback(calls.close)
         try:
             await calls.check()
