@@ -50,6 +50,7 @@ CHANGING = {
     ("org", "on-disconnect", "acme", "drain", "--feature", "*"),
     ("org", "usage", "acme", "ask", "--feature", "*"),
     ("key", "add", "acme", "more"),
+    ("key", "rotate", "acme", "default"),
     ("key", "disable", "acme", "default"),
     ("key", "enable", "acme", "default"),
     ("key", "remove", "acme", "default"),
