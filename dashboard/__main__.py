@@ -2,6 +2,7 @@
 
 import click
 
+from dashboard.commands.audit import audit
 from dashboard.commands.completion import completion
 from dashboard.commands.declared import apply, export, import_, plan
 from dashboard.commands.endpoints import azure, base_url, credential
@@ -18,7 +19,7 @@ def main() -> None:
     """Manage a Lectr installation. LECTR_REDIS_URL says where its registry lives."""
 
 
-for group in (org, key, rule, limit, budget, price, azure, base_url, credential):
+for group in (org, key, rule, limit, budget, price, azure, base_url, credential, audit):
     main.add_command(group)
 for command in (plan, apply, import_, export, completion, serve):
     main.add_command(command)

@@ -48,14 +48,16 @@ def check_provider(provider: str) -> str:
 def check_model(model: str) -> str:
     """A model's whole name, or the beginning of it and `*`."""
     if "*" in model[:-1]:
-        raise RegistryFault(f"model {model!r} has a * before its end; only the last character may be one")
+        raise RegistryFault(
+            f"model {model!r} has a * before its end; only the last character may be one", field="model"
+        )
     return model
 
 
 def check_money(budgets: Iterable[Budget], prices: Iterable[Price]) -> None:
     """Amounts that a record may hold, so that no reader refuses it."""
     if problem := money_problem(budgets, prices):
-        raise RegistryFault(f"{problem}; give US dollars, like 0.15")
+        raise RegistryFault(f"{problem.text}; give US dollars, like 0.15", field=problem.field)
 
 
 def check_reference(reference: str) -> str:

@@ -195,7 +195,8 @@ def _check_prices(prices: Sequence[Price]) -> None:
     if len({_place(price) for price in prices}) < len(prices):
         twice = next(one for one in prices if sum(_place(one) == _place(other) for other in prices) > 1)
         raise RegistryFault(
-            f"price of {twice.provider}/{twice.model}: two of them have since_ms {twice.since_ms}; leave one out"
+            f"price of {twice.provider}/{twice.model}: two of them have since_ms {twice.since_ms}; leave one out",
+            field="prices",
         )
 
 

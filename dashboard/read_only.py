@@ -5,6 +5,7 @@ What somebody changed here by hand would be undone when the file is applied next
 
 from typing import Final
 
+from dashboard.clickhouse import ClickHouse
 from dashboard.registry import Edit, Registry
 from shared.environment import SecretUrl
 from shared.organisation import Org
@@ -21,8 +22,8 @@ class RegistryReadOnly(RegistryFault):
 class ReadOnlyRegistry(Registry):
     """Refuses every change, whichever door it comes through."""
 
-    def __init__(self, redis_url: SecretUrl, *, actor: str, path: str) -> None:
-        super().__init__(redis_url, actor=actor)
+    def __init__(self, redis_url: SecretUrl, *, actor: str, path: str, clickhouse: ClickHouse | None = None) -> None:
+        super().__init__(redis_url, actor=actor, clickhouse=clickhouse)
         self.path: Final = path
 
     def create(self, org: Org, action: str) -> Org:  # noqa: ARG002 - the registry's signature

@@ -11,12 +11,15 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from dashboard.changes import is_logged
+from dashboard.clickhouse import ClickHouse, ClickHouseFault
 from shared.clock import unix_ms
 from shared.environment import SecretUrl
 from shared.organisation import Org
 from shared.redis_client import REDIS_ERRORS, open_blocking
 from shared.registry import (
     CHANGES_CHANNEL,
+    COMPLETE_KEY,
     LOG_KEY,
     ORGS_KEY,
     VERSION_KEY,
@@ -29,6 +32,9 @@ from shared.registry import (
 )
 
 Edit = Callable[[Org], Org]
+_LOST: Final = (
+    "Redis was emptied, and has not got it back from the log in ClickHouse yet; an ingestor does that within seconds"
+)
 
 _SOCKET_TIMEOUT_S: Final = 5.0
 _CHANGE: Final = importlib.resources.files("dashboard").joinpath("change.lua").read_text(encoding="utf-8")
@@ -63,11 +69,16 @@ class UnreadableRecord(RegistryFault):
 
 
 class Registry:
-    """The operator's side of the registry. `actor` is who changes it, as the log shows."""
+    """The operator's side of the registry. `actor` is who changes it, as the log shows.
 
-    def __init__(self, redis_url: SecretUrl, *, actor: str) -> None:
+    `clickhouse`, where the log is, is asked about organisations that a Redis without its mark does not have: it may
+    have lost them, and one that is made anew meanwhile would take the place of the one that is brought back.
+    """
+
+    def __init__(self, redis_url: SecretUrl, *, actor: str, clickhouse: ClickHouse | None = None) -> None:
         self._shown_url = str(redis_url)
         self.actor = actor
+        self.clickhouse = clickhouse
         try:
             self._redis = open_blocking(redis_url, timeout_s=_SOCKET_TIMEOUT_S)
         except REDIS_ERRORS as error:
@@ -76,6 +87,8 @@ class Registry:
     def close(self) -> None:
         """Give the connections back."""
         self._redis.close()
+        if self.clickhouse is not None:
+            self.clickhouse.close()
 
     def as_actor(self, actor: str) -> Self:
         """The same registry, on the same connections, for changes by somebody else."""
@@ -120,7 +133,7 @@ class Registry:
             record = self._redis.hget(ORGS_KEY, name)
         except REDIS_ERRORS as error:
             raise self._unavailable(error) from None
-        return _known(name, None if record is None else _read(name, record))
+        return self._known(name, None if record is None else _read(name, record))
 
     def create(self, org: Org, action: str) -> Org:
         """Store a new organisation; its version is set here. Raises OrgExists, RegistryFault, RegistryUnavailable."""
@@ -129,6 +142,8 @@ class Registry:
         def make(known: Org | None) -> Org:
             if known is not None:
                 raise OrgExists(f"org {org.org!r} exists; rotate its key with: org rotate-key {org.org}")
+            if self._is_lost(org.org):
+                raise OrgExists(f"org {org.org!r} exists: {_LOST}")
             return org
 
         return self._change(org.org, make, action)
@@ -142,7 +157,7 @@ class Registry:
         check_org_name(name)
 
         def make(known: Org | None) -> Org:
-            org = _known(name, known)
+            org = self._known(name, known)
             if version is not None and org.version != version:
                 raise VersionConflict(f"org {name!r} is at version {org.version}, not {version}: read it again")
             return edit(org)
@@ -172,16 +187,30 @@ class Registry:
         except REDIS_ERRORS as error:
             raise self._unavailable(error) from None
 
+    def _known(self, name: str, org: Org | None) -> Org:
+        if org is not None:
+            return org
+        if self._is_lost(name):
+            raise UnknownOrg(f"org {name!r} is not there yet: {_LOST}")
+        raise UnknownOrg(f"org {name!r} does not exist; create it with: org create {name}")
+
+    def _is_lost(self, name: str) -> bool:
+        """Whether the log has an organisation that Redis does not. Raises RegistryUnavailable."""
+        try:
+            if self.clickhouse is None or self._redis.exists(COMPLETE_KEY):
+                return False
+            return is_logged(self.clickhouse, name)
+        except REDIS_ERRORS as error:
+            raise self._unavailable(error) from None
+        except ClickHouseFault as fault:
+            raise RegistryUnavailable(
+                f"whether org {name!r} exists is not known: Redis lacks the mark that it is complete, and {fault}"
+            ) from None
+
     def _unavailable(self, error: Exception) -> RegistryUnavailable:
         return RegistryUnavailable(
             f"Redis at {self._shown_url} does not answer ({type(error).__name__}); start it, or set LECTR_REDIS_URL"
         )
-
-
-def _known(name: str, org: Org | None) -> Org:
-    if org is None:
-        raise UnknownOrg(f"org {name!r} does not exist; create it with: org create {name}")
-    return org
 
 
 def _read(name: bytes | str, record: bytes | str) -> Org:

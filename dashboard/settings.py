@@ -5,6 +5,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from shared.clickhouse_url import clickhouse_address
 from shared.environment import Secret, SecretUrl, SettingsFault, parse_listen, read_settings
 from shared.logs import LogLevel
 from shared.redis_url import check_redis_url
@@ -17,6 +18,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the command line and the server need."""
 
     redis_url: SecretUrl = SecretUrl("redis://127.0.0.1:6379/0")
+    clickhouse_url: SecretUrl | None = None
+    """Where the log of changes and the rows of requests are. Without it nothing is said about either."""
     listen: str = "0.0.0.0:8081"
     """Where the server listens; port 0 picks a free one."""
     admin_secret: Secret = Secret("")
@@ -32,6 +35,8 @@ def load_settings() -> Settings:
     """Read and check what the command line needs; raises SettingsFault naming the variable."""
     settings = read_settings(Settings)
     check_redis_url(settings.redis_url)
+    if settings.clickhouse_url is not None:
+        clickhouse_address(settings.clickhouse_url)
     return settings
 
 

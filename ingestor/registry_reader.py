@@ -16,7 +16,7 @@ from ingestor.registry_log import RegistryLog
 from shared import counters
 from shared.logs import get_log
 from shared.organisation import Budget
-from shared.registry import COMPLETE_KEY, ORGS_KEY, VERSION_KEY, VERSIONS_KEY, RegistryFault, decode_org
+from shared.registry import COMPLETE_KEY, ORGS_KEY, VERSION_KEY, VERSIONS_KEY, RegistryFault, decode_org, version_of
 
 _ORGS_PER_PAGE: Final = 500
 _log = get_log("registry")
@@ -61,7 +61,7 @@ class RegistryReader:
         async with self._reading:
             with translated():
                 version, complete = await self._redis.mget(VERSION_KEY, COMPLETE_KEY)
-            found = _State(int(version or 0), cast("bytes | None", complete))
+            found = _State(version_of(version), cast("bytes | None", complete))
             if found == self._seen:
                 return
             if self._seen is None:

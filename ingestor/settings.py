@@ -1,26 +1,23 @@
-"""Settings of the ingestor, from LECTR_ variables. Out: one frozen Struct and the parsed ClickHouse address."""
+"""Settings of the ingestor, from LECTR_ variables. Out: one frozen Struct."""
 
 import os
-import re
 import socket
 from collections.abc import Mapping
 from typing import Annotated, Final
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec import Meta
 
-from shared.environment import Secret, SecretUrl, SettingsFault, check_url, parse_listen, read_settings
+from shared.clickhouse_url import ClickHouseAddress, clickhouse_address
+from shared.environment import SecretUrl, parse_listen, read_settings
 from shared.logs import LogLevel
 from shared.redis_url import check_redis_url
 from shared.stream import MOST_PARTITIONS
 
+__all__ = ["ClickHouseAddress", "Settings", "clickhouse_address", "clickhouse_of", "load_settings"]
+
 MAX_BATCH_EVENTS: Final = 500_000
 """A batch must be one block for ClickHouse (1,048,576 rows at most): the deduplication token is per block."""
-
-_DATABASE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-_CLUSTER_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_DEFAULT_DATABASE: Final = "lectr"
 
 
 def _default_instance() -> str:
@@ -48,21 +45,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a stop may wait for the running batch. What is cut off is repeated by the next owner."""
 
 
-class ClickHouseAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """Where ClickHouse's HTTP interface is and how to sign in."""
-
-    interface: str
-    host: str
-    port: int
-    user: str
-    password: Secret
-    database: str
-    cluster: str = ""
-    """Empty: a single server."""
-    shown: str
-    """The URL for logs and errors, secrets starred."""
-
-
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings of this process. Raises SettingsFault naming the variable."""
     settings = read_settings(Settings, environ)
@@ -75,29 +57,3 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 def clickhouse_of(settings: Settings) -> ClickHouseAddress:
     """Where to store. Raises SettingsFault."""
     return clickhouse_address(settings.clickhouse_url, settings.clickhouse_cluster)
-
-
-def clickhouse_address(url: SecretUrl, cluster: str = "") -> ClickHouseAddress:
-    """The parts of LECTR_CLICKHOUSE_URL, `http://user:pass@host:8123/lectr`. Raises SettingsFault."""
-    if cluster and not _CLUSTER_NAME.fullmatch(cluster):
-        raise SettingsFault(
-            f"LECTR_CLICKHOUSE_CLUSTER={cluster!r}: a name in system.clusters has letters, digits, _ . and - only"
-        )
-    name = "LECTR_CLICKHOUSE_URL"
-    check_url(url.reveal(), name, frozenset({"http", "https"}))
-    parts = urlsplit(url.reveal())
-    if parts.query or parts.fragment:
-        raise SettingsFault(f"{name}={url!s}: nothing may follow the database, like http://user:pass@host:8123/lectr")
-    database = parts.path.strip("/") or _DEFAULT_DATABASE
-    if not _DATABASE_NAME.fullmatch(database):
-        raise SettingsFault(f"{name}={url!s}: the path is the database, letters, digits and _ only, like /lectr")
-    return ClickHouseAddress(
-        interface=parts.scheme,
-        host=parts.hostname or "",
-        port=parts.port or (8443 if parts.scheme == "https" else 8123),
-        user=unquote(parts.username or "default"),
-        password=Secret(unquote(parts.password or "")),
-        database=database,
-        cluster=cluster,
-        shown=str(url),
-    )

@@ -5,8 +5,8 @@ not know: a new field has a default that means what its absence meant.
 """
 
 from collections.abc import Iterable
-from decimal import Decimal
-from typing import Annotated, Final, Literal
+from decimal import Context, Decimal
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -32,8 +32,9 @@ Money = Annotated[Decimal, msgspec.Meta()]
 """US dollars; see `amount_problem`. Text in JSON, so that nothing rounds it."""
 MOST_USD: Final = Decimal(10**9)
 """A slip of a few digits stays below what sums and columns hold."""
-_FINEST_USD: Final = Decimal("1e-12")
-"""What the column `cost` resolves: of a finer amount a part would be lost without a word."""
+_FINEST_USD: Final = Decimal("1e-18")
+"""Up to here a rate per million tokens is exact when it is applied; of a finer one a part would be lost silently."""
+_EXACT: Final = Context(prec=60)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -149,27 +150,36 @@ class Org(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Features whose streams are asked for their usage when their client did not ask; `*` is all."""
 
 
-def amount_problem(amount: Decimal) -> str:
-    """What is wrong with an amount of US dollars; empty if nothing is."""
-    if not amount.is_finite():
-        return "is no number"
-    if amount < 0 or amount > MOST_USD:
-        return f"is not within 0 to {MOST_USD}"
-    if amount.quantize(_FINEST_USD) != amount:
-        return "has more than 12 decimals"
-    return ""
+class MoneyProblem(NamedTuple):
+    """An amount that cannot be one: the field's name, and what is wrong with it, with the place where it stands."""
+
+    field: str
+    text: str
 
 
-def money_problem(budgets: Iterable[Budget], prices: Iterable[Price]) -> str:
-    """What is wrong with the first amount that cannot be one, and where it stands; empty if nothing is."""
+def money_problem(budgets: Iterable[Budget], prices: Iterable[Price]) -> MoneyProblem | None:
+    """The first amount that cannot be one."""
     for budget in budgets:
         if problem := amount_problem(budget.limit_usd):
-            return f"budget {budget.name!r}: limit_usd {_short(budget.limit_usd)} {problem}"
+            text = f"budget {budget.name!r}: limit_usd {_short(budget.limit_usd)} {problem}"
+            return MoneyProblem("limit_usd", text)
     for price in prices:
         for field in ("input_usd", "output_usd", "cache_read_usd", "cache_write_usd"):
             amount: Decimal | None = getattr(price, field)
             if amount is not None and (problem := amount_problem(amount)):
-                return f"price of {price.provider}/{price.model[:_SHORT]}: {field} {_short(amount)} {problem}"
+                text = f"price of {price.provider}/{price.model[:_SHORT]}: {field} {_short(amount)} {problem}"
+                return MoneyProblem(field, text)
+    return None
+
+
+def amount_problem(amount: Decimal) -> str:
+    """What is wrong with an amount of US dollars; empty if nothing is."""
+    if not amount.is_finite():
+        return "is no amount"
+    if amount < 0 or amount > MOST_USD:
+        return f"is no amount of 0 to {MOST_USD}"
+    if amount.quantize(_FINEST_USD, context=_EXACT) != amount:
+        return "has more than 18 decimals"
     return ""
 
 

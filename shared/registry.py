@@ -89,7 +89,7 @@ def decode_org(data: bytes | str) -> Org:
     except (msgspec.DecodeError, UnicodeError, RecursionError, RegistryFault) as error:
         raise RegistryFault(f"registry record unreadable: {str(error)[:_LONGEST_REASON]}") from None
     if problem := money_problem(org.budgets, org.prices):
-        raise RegistryFault(f"registry record unreadable: {problem}")
+        raise RegistryFault(f"registry record unreadable: {problem.text}")
     return org
 
 

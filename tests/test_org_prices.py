@@ -66,9 +66,10 @@ def test_caches_at_rates_of_their_own() -> None:
     assert cost(pricer, usage=Usage(0, 0, 5, 6, 7)).dollars == 0
 
 
-def test_a_rate_of_twelve_decimals_loses_none() -> None:
+def test_a_rate_of_eighteen_decimals_loses_none() -> None:
     """A rate finer than the column is applied as it is; the sum is rounded once."""
-    pricer = own(price(usd="0.123456789012", out="0"))
+    pricer = own(price(usd="0.123456789012345678", out="0"))
+    assert cost(pricer, usage=Usage(1_000 * MILLION)).dollars == Decimal("123.456789012346")
     assert cost(pricer, usage=Usage(MILLION)).dollars == Decimal("0.123456789012")
     assert cost(pricer, usage=Usage(3)).dollars == Decimal("0.000000370370")
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
+from dashboard.clickhouse import ClickHouse
 from dashboard.registry import Registry, RegistryUnavailable
 from shared.environment import SecretUrl
 
@@ -23,9 +24,10 @@ _CHECK_KEPT_S: Final = 1.0
 class RegistryCalls:
     """Threads with one registry. `close` when nothing asks any more."""
 
-    def __init__(self, redis_url: SecretUrl, *, actor: str) -> None:
+    def __init__(self, redis_url: SecretUrl, *, actor: str, clickhouse: ClickHouse | None = None) -> None:
         self._redis_url = redis_url
         self._actor = actor
+        self._clickhouse = clickhouse
         self._registry: Registry | None = None
         self._opening = threading.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="registry")
@@ -40,7 +42,7 @@ class RegistryCalls:
         """The registry, for threads. Raises RegistryUnavailable; SettingsFault of a URL that cannot be used."""
         with self._opening:
             if self._registry is None:
-                self._registry = Registry(self._redis_url, actor=self._actor)
+                self._registry = Registry(self._redis_url, actor=self._actor, clickhouse=self._clickhouse)
             return self._registry
 
     async def check(self) -> None:

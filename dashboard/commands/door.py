@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from dashboard.clickhouse import ClickHouse, ClickHouseFault
 from dashboard.commands.names import complete_org
 from dashboard.new_keys import NewKey
 from dashboard.read_only import ReadOnlyRegistry, RegistryReadOnly
@@ -39,11 +40,12 @@ def with_registry(command: Callable[..., None]) -> Callable[..., None]:
         with faults_told():
             settings = load_settings()
             path, actor = settings.registry_file, f"cli:{_user()}"
+            clickhouse = ClickHouse.of(settings.clickhouse_url)
             click.get_current_context().meta[_READ_ONLY] = path
             registry = (
-                ReadOnlyRegistry(settings.redis_url, actor=actor, path=path)
+                ReadOnlyRegistry(settings.redis_url, actor=actor, path=path, clickhouse=clickhouse)
                 if path
-                else Registry(settings.redis_url, actor=actor)
+                else Registry(settings.redis_url, actor=actor, clickhouse=clickhouse)
             )
             with contextlib.closing(registry):
                 command(registry, **arguments)
@@ -56,7 +58,7 @@ def faults_told() -> Iterator[None]:
     """Turn what can go wrong into lines on stderr, most often one, and exit code 2."""
     try:
         yield
-    except (SettingsFault, RegistryFault, RegistryUnavailable) as fault:
+    except (SettingsFault, RegistryFault, RegistryUnavailable, ClickHouseFault) as fault:
         for line in str(fault).splitlines():
             click.echo(f"lectr: {line}", err=True)
         sys.exit(2)

@@ -1,7 +1,6 @@
 """`key`: the keys of an organisation."""
 
 import json
-from datetime import UTC, datetime
 
 import click
 import msgspec
@@ -18,9 +17,13 @@ from dashboard.commands.door import (
     with_registry,
     yes,
 )
+from dashboard.commands.use import in_days, use_columns
+from dashboard.commands.values import shown_moment
+from dashboard.in_use import keys_in_use
 from dashboard.records import record
 from dashboard.registry import Registry
 from shared.clock import unix_ms
+from shared.organisation import Key
 from shared.registry import DEFAULT_KEY, new_key
 
 _key_name = click.argument("key_name", metavar="KEY")
@@ -39,6 +42,23 @@ def key() -> None:
 def add(registry: Registry, *, name: str, key_name: str, as_json: bool) -> None:
     """Make a key and show it, once."""
     show_key(new_keys.add_key(registry, name, key_name), as_json=as_json)
+
+
+@key.command("rotate")
+@org_name
+@_key_name
+@yes
+@as_json
+@with_registry
+def rotate(registry: Registry, *, name: str, key_name: str, yes: bool, as_json: bool) -> None:
+    """Replace a key and show the new one, once. The old one stops working at once."""
+    rotate_after_asking(registry, name, key_name, yes=yes, as_json=as_json)
+
+
+def rotate_after_asking(registry: Registry, name: str, key_name: str, *, yes: bool, as_json: bool) -> None:
+    """Another key under the same name, if whoever sits there wants that."""
+    confirm(f"Clients with the key {key_name!r} of {name} will be refused until they have the new one. Go on?", yes=yes)
+    show_key(new_keys.rotate_key(registry, name, key_name), as_json=as_json)
 
 
 @key.command("new")
@@ -60,18 +80,20 @@ def new(*, key_name: str, as_json: bool) -> None:
 
 @key.command("list")
 @org_name
+@in_days
 @as_json
 @with_registry
-def list_keys(registry: Registry, *, name: str, as_json: bool) -> None:
-    """List the keys of an organisation."""
+def list_keys(registry: Registry, *, name: str, days: int, as_json: bool) -> None:
+    """List the keys of an organisation, and when each was used last."""
     org = registry.org(name)
+    use = use_columns(registry, keys_in_use, "requests", name, days)
     if as_json:
-        click.echo(json.dumps(record(org)["keys"] if org.keys else []))
+        click.echo(json.dumps([{**one, **use.fields(one["name"])} for one in record(org).get("keys", ())]))
         return
     table(
-        ("key", "begins with", "state", "created"),
+        ("key", "begins with", "state", "created", *use.heads),
         [
-            (one.name, one.shown or "?", "enabled" if one.enabled else "disabled", _day(one.created_ms))
+            (one.name, one.shown or "?", "enabled" if one.enabled else "disabled", _day(one), *use.cells(one.name))
             for one in org.keys
         ],
     )
@@ -112,5 +134,5 @@ def remove(registry: Registry, *, name: str, key_name: str, yes: bool, as_json: 
     show(changed, as_json=as_json, text=f"key {key_name} of {name} is removed")
 
 
-def _day(unix_ms: int) -> str:
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC") if unix_ms else "?"
+def _day(one: Key) -> str:
+    return shown_moment(one.created_ms) if one.created_ms else "?"

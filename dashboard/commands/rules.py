@@ -8,6 +8,8 @@ import msgspec
 
 from dashboard import edits
 from dashboard.commands.door import as_json, confirm, org_name, show, table, with_registry, yes
+from dashboard.commands.use import in_days, use_columns
+from dashboard.in_use import rules_in_use
 from dashboard.records import rule_test
 from dashboard.registry import Registry
 from shared.event import UNTAGGED
@@ -70,18 +72,27 @@ def set_rule(
 
 @rule.command("list")
 @org_name
+@in_days
 @as_json
 @with_registry
-def list_rules(registry: Registry, *, name: str, as_json: bool) -> None:
-    """List the rules of an organisation in the order in which they are looked at."""
+def list_rules(registry: Registry, *, name: str, days: int, as_json: bool) -> None:
+    """List the rules of an organisation in the order in which they are looked at, and how often each applied."""
     rules = sorted(registry.org(name).rules, key=lambda one: one.priority)
+    use = use_columns(registry, rules_in_use, "hits", name, days)
     if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(rules)))
+        click.echo(json.dumps([{**msgspec.to_builtins(one), **use.fields(one.name)} for one in rules]))
         return
     table(
-        ("priority", "rule", "state", "if", "goes to"),
+        ("priority", "rule", "state", "if", "goes to", *use.heads),
         [
-            (str(one.priority), one.name, "on" if one.enabled else "off", _conditions(one), _targets(one))
+            (
+                str(one.priority),
+                one.name,
+                "on" if one.enabled else "off",
+                _conditions(one),
+                _targets(one),
+                *use.cells(one.name),
+            )
             for one in rules
         ],
     )

@@ -1,0 +1,47 @@
+"""Who changed what of which organisation, and when: read from the log in ClickHouse.
+
+In: a way to ClickHouse. Out: changes, the latest first. A change is in the log a moment after it was made.
+"""
+
+from typing import Final
+
+import msgspec
+
+from dashboard.clickhouse import ClickHouse, NotMigrated
+
+MOST_CHANGES: Final = 10_000
+"""Of one question: a person reads a page, a program asks for the next one by its time."""
+_CHANGES: Final = """
+SELECT toUnixTimestamp64Milli(at), org, version, actor, action FROM registry_changes
+WHERE ({org:String} = '' OR org = {org:String}) AND at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
+ORDER BY version DESC LIMIT {limit:UInt32}
+"""
+_LOGGED: Final = "SELECT count() FROM (SELECT 1 FROM registry_log WHERE org = {org:String} LIMIT 1)"
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One change of an organisation's record."""
+
+    at_ms: int
+    org: str
+    version: int
+    actor: str
+    action: str
+
+
+def changes(clickhouse: ClickHouse, *, org: str = "", since_ms: int = 0, limit: int) -> list[Change]:
+    """The last changes, at most `limit`, of one organisation or of all (''). Raises ClickHouseFault."""
+    parameters = {"org": org, "since": since_ms, "limit": min(limit, MOST_CHANGES)}
+    return [
+        Change(int(at_ms), str(name), int(version), str(actor), str(action))
+        for at_ms, name, version, actor, action in clickhouse.query(_CHANGES, parameters)
+    ]
+
+
+def is_logged(clickhouse: ClickHouse, org: str) -> bool:
+    """Whether the log has this organisation; one that was never made has nothing. Raises ClickHouseFault."""
+    try:
+        ((found,),) = clickhouse.query(_LOGGED, {"org": org})
+    except NotMigrated:
+        return False
+    return bool(found)
