@@ -37,7 +37,7 @@ _FINEST_USD: Final = Decimal("1e-18")
 _EXACT: Final = Context(prec=60)
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What one key may do in one gateway process; None is no limit, or the next wider one."""
 
     requests_per_s: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
@@ -50,7 +50,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Largest body of an endpoint that takes files."""
 
 
-class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One key. Only its hash is kept."""
 
     name: Name
@@ -63,14 +63,14 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Instead of the organisation's, field by field."""
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Where a request is sent instead; None keeps what it asked for."""
 
     provider: Provider | None = None
     model: Text | None = None
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """If all conditions that are set match, the request goes to the target."""
 
     name: Name
@@ -89,7 +89,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """It was made from a recommendation: it never applies to the task `reasoning`."""
 
 
-class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What may be spent in a UTC day or month, by all of an organisation or by one feature."""
 
     name: Name
@@ -99,7 +99,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     action: Literal["alert", "block"] = "alert"
 
 
-class Azure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Azure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One Azure OpenAI resource."""
 
     endpoint: str
@@ -111,7 +111,7 @@ class Azure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Model -> the deployment of it here; where an organisation has several resources, the one that has the model."""
 
 
-class Price(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Price(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A negotiated price, in US dollars per million tokens, instead of the list's from a moment on."""
 
     provider: Provider
@@ -126,7 +126,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_write_usd: Money | None = None
 
 
-class Org(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Org(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One organisation."""
 
     org: str
