@@ -37,7 +37,6 @@ _LOOKS: Final = 2
 """How many of the kept are looked at for each one that comes: more than one, so that they become fewer."""
 _SECOND_MS: Final = 1_000
 _MONEY: Final = decimal.Context(prec=60)
-_MOST_DIGITS: Final = 30
 _SHOWN: Final = Decimal("0.000001")
 
 
@@ -66,8 +65,8 @@ class OrgBudgets:
     def __init__(self, org: str, budgets: Iterable[Budget]) -> None:
         by_sum: dict[SumName, tuple[Budget, ...]] = {}
         for budget in budgets:
-            # What has no amount for a limit, or one of a million digits, is as if it were not set.
-            if budget.limit_usd.is_finite() and abs(budget.limit_usd.adjusted()) <= _MOST_DIGITS:
+            # What has no amount for a limit cannot be compared: it is as if it were not set.
+            if budget.limit_usd.is_finite():
                 name = org, budget.feature, budget.period
                 by_sum[name] = (*by_sum.get(name, ()), budget)
         self._overall = tuple((name, set_) for name, set_ in by_sum.items() if name[1] is None)

@@ -2,10 +2,10 @@
 
 A record is replaced only by one with a higher version and never removed, so a registry that comes back empty or old
 changes nothing here. What is made of a record for serving (effective limits, the index of its rules) is made when the
-first request needs it: of a hundred thousand organisations few are in use in any one gateway.
+first request needs it, unless it came along: of a hundred thousand organisations few are in use in any one gateway.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from gateway.budgets import OrgBudgets
@@ -14,6 +14,7 @@ from shared.organisation import Key, Limits, Org
 from shared.rules import RuleTable
 
 _NO_LIMITS: Final = Limits()
+_NO_TABLES: Final[Mapping[str, RuleTable]] = {}
 
 
 class Account:
@@ -21,9 +22,9 @@ class Account:
 
     __slots__ = ("_budgets", "_rules", "org")
 
-    def __init__(self, org: Org) -> None:
+    def __init__(self, org: Org, rules: RuleTable | None = None) -> None:
         self.org = org
-        self._rules: RuleTable | None = None
+        self._rules = rules
         self._budgets: OrgBudgets | None = None
 
     @property
@@ -91,8 +92,13 @@ class Directory:
         """Every record, for the copy on disk."""
         return list(self._by_name.values())
 
-    def merge(self, orgs: Iterable[Org]) -> list[Org]:
-        """Take what is newer than what is known; the records taken."""
+    def is_news(self, org: Org) -> bool:
+        """Whether it would be taken."""
+        known = self._by_name.get(org.org)
+        return known is None or org.version > known.version
+
+    def merge(self, orgs: Iterable[Org], rules: Mapping[str, RuleTable] = _NO_TABLES) -> list[Org]:
+        """Take what is newer than what is known; the records taken. `rules`: indexes that were made beforehand."""
         taken = []
         for org in orgs:
             known = self._by_name.get(org.org)
@@ -105,7 +111,7 @@ class Directory:
                         del self._by_hash[key.sha256]
             self._by_name[org.org] = org
             (self.budgeted.add if org.budgets else self.budgeted.discard)(org.org)
-            account = Account(org)
+            account = Account(org, rules.get(org.org))
             for key in org.keys:
                 self._by_hash[key.sha256] = Access(account, key)
             taken.append(org)

@@ -91,9 +91,7 @@ class Registry:
                 fix=f"Redis has these records; if it says so at each start, delete {self._snapshot.path}",
             )
         if kept:
-            await asyncio.to_thread(self._credentials.look_up, kept)
-            self.directory.merge(kept)
-            counters.registry_orgs.set(len(self.directory))
+            await self._intake.merge(kept)
             self.loaded.set()
             self._log.info("registry_from_disk", orgs=len(kept))
         self._copy.start()

@@ -31,7 +31,7 @@ CHANGES_CHANNEL: Final = "lectr:registry:changes"
 """Pub/sub: a changed Org as JSON, pushed at once."""
 _LONGEST_REASON: Final = 300
 """It may quote the record."""
-MOST_RECORD_BYTES: Final = 16 * 1024 * 1024
+MOST_RECORD_BYTES: Final = 8 * 1024 * 1024
 """Redis cuts subscribers off for whom more than 32 MB wait, and reading a record holds up a gateway: 3 ms each MB."""
 _ORG_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 

@@ -14,7 +14,7 @@ import pytest
 from gateway import faults
 from gateway.auth import authenticate, hash_of_key, require_enabled
 from gateway.directory import Directory
-from shared.organisation import Azure, Org
+from shared.organisation import Azure, Org, Rule
 from shared.registry import (
     CHANGES_CHANNEL,
     KEY_PREFIX,
@@ -27,6 +27,7 @@ from shared.registry import (
     new_key,
     same_hash,
 )
+from shared.rules import RuleTable
 from tests.mock_process import MockProcess, mock_process
 from tests.parts import admin
 from tests.registry_operator import Operator
@@ -163,6 +164,21 @@ def test_merging() -> None:
     assert org_by(directory, "two") == org_of("b", "two", 1)
     assert len(directory) == 2
     assert sorted(org.org for org in directory.all()) == ["a", "b"]
+
+
+def test_an_index_of_rules_may_come_along() -> None:
+    """Made beforehand, it is the one that requests are answered by; that of a record which is no news is not."""
+    directory, rules = Directory(), (Rule(name="r"),)
+    first, second = RuleTable(rules), RuleTable(())
+    org = org_of("a", "one", 5, rules=rules)
+    assert directory.is_news(org)
+    directory.merge([org], {"a": first})
+    access = directory.find(hash_key("one"))
+    assert access is not None
+    assert access.account.rules is first
+    assert not directory.is_news(org)
+    directory.merge([org], {"a": second})
+    assert access.account.rules is first
 
 
 def test_merging_takes_the_newest_in_any_order() -> None:
