@@ -240,7 +240,9 @@ def _command_problems(container: Object) -> list[str]:
 
 
 def _health_problems(item: Object, container: Object) -> list[str]:
-    _, port = parse_listen(_plain(container).get("LECTR_OPS_LISTEN", "0.0.0.0:0"), "LECTR_OPS_LISTEN")
+    # The dashboard has one port for all.
+    listen = _plain(container).get("LECTR_OPS_LISTEN") or _plain(container).get("LECTR_LISTEN", "0.0.0.0:0")
+    _, port = parse_listen(listen, "LECTR_OPS_LISTEN")
     named = {entry["name"]: entry["containerPort"] for entry in container.get("ports", [])}
     problems = []
     for probe, path in (("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")):

@@ -154,6 +154,7 @@ def admin(redis_url: str, *arguments: str) -> Any:
 class Gateway(Part):
     """A gateway process."""
 
+    module: ClassVar[str] = "gateway"
     url: str
     ops_url: str
 
@@ -170,7 +171,7 @@ class Gateway(Part):
                 **settings,
             }
         )
-        super().__init__("gateway", python("gateway"), environ, directory / "logs", root)
+        super().__init__("gateway", python(self.module), environ, directory / "logs", root)
 
     def wait(self) -> "Gateway":
         """Wait until it serves."""

@@ -1,6 +1,7 @@
 """A file that declares organisations: what it says, what is refused of it and how, and that nothing else can happen."""
 
 import json
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -81,6 +82,7 @@ provider = "openai"
 model = "gpt-4o"
 input_usd = 2.50
 output_usd = 1e1
+# {"." * 200}
 [orgs.123]
 enabled = false
 """
@@ -129,9 +131,7 @@ def test_another_ending_is_refused(path: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(
-    "number", ["0.1", "250.10", "0.30000000000000004", "123456789.123456789123456789", "1e-7", "5"]
-)
+@pytest.mark.parametrize("number", ["0.1", "250.10", "0.300000000004", "123456789.123456789123", "1e-7", "5"])
 def test_money_is_what_was_written(form: Form, number: str) -> None:
     """An amount is kept digit by digit, whichever form it is written in, with quotes or without."""
     budget = {"yaml": "{{name: a, limit_usd: {}}}", "json": '{{"name": "a", "limit_usd": {}}}'}
@@ -210,8 +210,9 @@ def test_yaml_is_read_by_its_newer_rules(text: str, meant: Any) -> None:
         ("- " * 100_000, "f.yaml", "line 1: nested more than 50 deep"),
         ("[" * 100_000, "f.json", "no JSON that can be read: it is nested too deep"),
         ("a = " + "[" * 100_000, "f.toml", "no TOML that can be read: it is nested too deep"),
-        ("a." * 100_000 + "a = 1", "f.toml", "line 1: a name of more than 100 parts"),
-        ("\n[" + "a." * 100_000 + "a]", "f.toml", "line 2: a name of more than 100 parts"),
+        ("a." * 100_000 + "a = 1", "f.toml", "line 1: too many dots: a name has a few parts"),
+        ("'='." * 100_000 + "a = 1", "f.toml", "line 1: too many dots: a name has a few parts"),
+        ("\n[" + "a." * 100_000 + "a]", "f.toml", "line 2: too many dots: a name has a few parts"),
     ],
 )
 def test_text_that_is_refused(text: str, path: str, said: str) -> None:
@@ -279,7 +280,10 @@ SECRET = new_key()
             "orgs.acme.rules: 2 rules are named 'a': rename all but one",
         ),
         ("{budgets: [{name: a, limit_usd: 0}]}", "orgs.acme.budgets: budget 'a': limit_usd 0 is no amount above 0"),
-        ("{budgets: [{name: a, limit_usd: 'NaN'}]}", "orgs.acme.budgets: budget 'a': limit_usd NaN is no amount"),
+        (
+            "{budgets: [{name: a, limit_usd: 'NaN'}]}",
+            "orgs.acme.budgets: budget 'a': limit_usd NaN is no number; give US dollars",
+        ),
         ("{budgets: [{name: a, limit_usd: x}]}", "orgs.acme.budgets[0].limit_usd: Invalid decimal string"),
         ("{budgets: [{name: a, limit_usd: true}]}", "orgs.acme.budgets[0].limit_usd: Expected `decimal`, got `bool`"),
         (
@@ -292,11 +296,11 @@ SECRET = new_key()
         ),
         (
             "{prices: [{provider: groq, model: x, input_usd: -1, output_usd: 1}]}",
-            "orgs.acme.prices: price of 'x': input_usd -1 is no amount of 0 or more",
+            "orgs.acme.prices: price of groq/x: input_usd -1 is not within 0 to 1000000000",
         ),
         (
             "{prices: [&p {provider: groq, model: x, input_usd: 1, output_usd: 1}, *p]}",
-            "orgs.acme.prices: price 'groq x since 0' stands 2 times: remove or rename all but one",
+            "orgs.acme.prices: price of groq/x: two of them have since_ms 0; leave one out",
         ),
         ("{azure: [{endpoint: x}]}", "orgs.acme.azure: azure endpoint: give scheme and host, like https://NAME"),
         ("{azure: [{endpoint: https://a.example/v1}]}", "orgs.acme.azure: azure endpoint: leave out the path '/v1'"),
@@ -321,7 +325,6 @@ SECRET = new_key()
             f"{{drain_features: {json.dumps([str(n) for n in range(101)])}}}",
             "orgs.acme.drain_features: feature: 100 features drain already; use * for all",
         ),
-        ("{drain_features: [key_sha256]}", "orgs.acme: it holds a value that cannot be stored: registry record"),
     ],
 )
 def test_organisations_that_are_refused(section: str, said: str) -> None:
@@ -332,9 +335,7 @@ def test_organisations_that_are_refused(section: str, said: str) -> None:
     assert "velvet" not in line
 
 
-@pytest.mark.parametrize(
-    "name", ["Acme", "acme corp", "-acme", "a" * 64, "", "a'; DROP", "acmé", "a\x1b[31m", "\ud800"]
-)
+@pytest.mark.parametrize("name", ["Acme", "acme corp", "-acme", "a" * 64, "", "a'; DROP", "acmé", "a\x1b[31m"])
 def test_names_that_are_refused(name: str) -> None:
     """The name of an organisation keeps to the rule of every other door, and is shown without harm."""
     line = fault(json.dumps({"orgs": {name: {}}}), "f.json")
@@ -342,10 +343,11 @@ def test_names_that_are_refused(name: str) -> None:
     assert line.endswith("like 'acme' or 'acme-eu'")
 
 
-def test_a_lone_surrogate_is_refused() -> None:
-    """Text that no file can hold, which JSON can spell, is refused where it stands."""
-    line = fault('{"orgs": {"acme": {"rules": [{"name": "a", "model": "\\ud800"}]}}}', "f.json")
-    assert line.startswith("f.json: orgs.acme: it holds a value that cannot be stored")
+@pytest.mark.parametrize("document", ['{"orgs": {"a": {"\\ud800": 1}}}', '{"orgs": {"a": [["\\uDFFF"]]}}', '"\\ud9ab"'])
+def test_half_of_a_character_is_refused(document: str) -> None:
+    """JSON can spell half of a character, which nothing can store; two halves are one character."""
+    assert re.search(r"\\u[0-9a-f]{4} is half of a character: write the whole one$", fault(document, "f.json"))
+    assert parse(b'["\\ud83d\\ude00", "\\\\ud800"]', "json") == ["\U0001f600", "\\ud800"]
 
 
 def test_a_key_is_one_organisations() -> None:

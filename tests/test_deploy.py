@@ -125,6 +125,8 @@ def test_kustomize_renders_what_the_files_hold() -> None:
         ("Deployment", "lectr-gateway"),
         ("Service", "lectr-gateway"),
         ("Deployment", "lectr-ingestor"),
+        ("Deployment", "lectr-dashboard"),
+        ("Service", "lectr-dashboard"),
         ("Job", "lectr-migrate"),
     }
 

@@ -117,15 +117,18 @@ def test_demo_answers_stores_and_keeps(tmp_path: Path) -> None:
         assert float(row["cost"]) > 0
         text = urllib.parse.quote("SELECT count() FROM lectr.requests")
         assert int(fetch(f"{first['clickhouse']}/?query={text}")[1]) >= 1
-        for ops in ("gateway_ops", "ingestor_ops"):
+        for ops in ("gateway_ops", "ingestor_ops", "dashboard"):
             assert fetch(f"{first[ops]}/readyz")[0] == 200
             assert b"lectr_" in fetch(f"{first[ops]}/metrics")[1]
+        fields = {"Authorization": f"Bearer {first['admin_secret']}"}
+        status, orgs = fetch(f"{first['dashboard']}/api/v1/orgs", headers=fields)
+        assert (status, [one["org"] for one in json.loads(orgs)["orgs"]]) == (200, [first["org"]])
         first_pids = pids_of(first)
-        key_file = tmp_path / "data" / "key"
-        assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+        for name in ("key", "admin-secret"):
+            assert stat.S_IMODE((tmp_path / "data" / name).stat().st_mode) == 0o600
     assert not [pid for pid in first_pids if alive(pid)]
     with stack(tmp_path, "--demo", "--no-traffic") as (_, second):
-        assert second["org_key"] == first["org_key"]
+        assert (second["org_key"], second["admin_secret"]) == (first["org_key"], first["admin_secret"])
         assert len(rows(second, "first-run")) == 1
         assert ask(second, "second-run") == 200
         rows(second, "second-run")

@@ -9,8 +9,8 @@ import msgspec
 from dashboard import checks, edits
 from dashboard.declared.faults import place_of
 from dashboard.registry import Edit
-from shared.organisation import Org, Price
-from shared.registry import RegistryFault, decode_org, encode_org
+from shared.organisation import Org
+from shared.registry import RegistryFault
 from shared.rules import problems_of
 
 
@@ -32,12 +32,6 @@ def checked(org: Org, place: str) -> Checked:
             org = check(org)
         except RegistryFault as fault:
             problems.append(f"{place}.{field}: {fault}")
-    if not problems:
-        try:
-            if decode_org(encode_org(org)) != org:
-                problems.append(f"{place}: it holds a value that would change when it is stored")
-        except (RegistryFault, UnicodeEncodeError) as error:
-            problems.append(f"{place}: it holds a value that cannot be stored: {error}")
     return Checked(org, problems, [f"{place}.rules: {warning}" for warning in rules.warnings])
 
 
@@ -83,13 +77,8 @@ def _budgets(org: Org) -> Org:
 
 
 def _prices(org: Org) -> Org:
-    _refuse_repeated("price", map(_price_name, org.prices))
     edits.set_prices(org.prices)
     return org
-
-
-def _price_name(price: Price) -> str:
-    return f"{price.provider} {price.model} since {price.since_ms}"
 
 
 def _drain_features(org: Org) -> Org:

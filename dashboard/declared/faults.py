@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, get_args
 
-from shared.organisation import Provider
+from shared.organisation import Name, Provider, Sha256
 from shared.registry import KEY_PREFIX, RegistryFault
 
 MOST_PROBLEMS: Final = 20
@@ -13,8 +13,8 @@ _KEY: Final = re.compile(re.escape(KEY_PREFIX) + r"[A-Za-z0-9_-]+")
 _PLAIN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PLACE: Final = re.compile(r"(?P<what>.*?)(?: - at `\$?(?P<path>.*)`)?", re.DOTALL)
 _WORDS: Final = {
-    "'^[0-9a-f]{64}$'": "64 digits of hex, the hash of a key and never the key; make both with: key new",
-    "'^[A-Za-z0-9][A-Za-z0-9._ -]{0,62}$'": "1-63 of A-Z a-z 0-9 . _ space -, beginning with a letter or digit",
+    get_args(Sha256)[1].pattern: "64 digits of hex, the hash of a key and never the key; make both with: key new",
+    get_args(Name)[1].pattern: "1-63 of A-Z a-z 0-9 . _ space -, beginning with a letter or digit",
 }
 _CHOICES: Final = {
     "provider": ", ".join(get_args(Provider)),
@@ -51,7 +51,7 @@ def problem_of(error: str, place: str) -> str:
     what, path = (found["what"], found["path"] or "") if found else (error, "")
     field = path.rpartition(".")[2].partition("[")[0]
     for pattern, words in _WORDS.items():
-        if pattern in what:
+        if repr(pattern) in what:
             what = f"expected {words}"
     if what.startswith("Expected `str`, got"):
         what += ": write it in quotes"

@@ -6,7 +6,6 @@ logged, counted and to be read here. Whatever a look meets, the next one comes.
 """
 
 import asyncio
-import copy
 import hashlib
 import threading
 import time
@@ -40,9 +39,7 @@ class FileKeeper:
 
     def __init__(self, registry: Registry, path: str) -> None:
         self._path = path
-        # The same connections under a name of its own in the log of changes.
-        self._registry = copy.copy(registry)
-        self._registry.actor = f"file:{Path(path).name}"
+        self._registry = registry.as_actor(f"file:{Path(path).name}")
         self._ended = threading.Event()
         self._seen: Stamp | None = _NO_STAMP
         self._taken: Stamp | None = _NO_STAMP

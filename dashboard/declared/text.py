@@ -17,7 +17,13 @@ MOST_BYTES: Final = 64 * 1024 * 1024
 _ENDINGS: Final[dict[str, Form]] = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".toml": "toml"}
 _MOST_DOTS: Final = 100
 """In one name of a TOML file: its parser's time grows with the square of their number."""
-_LONG_NAME: Final = re.compile(rf"[^={{}},\[\]\n]{{{2 * _MOST_DOTS},}}")
+_MOST_QUOTED_DOTS: Final = 30
+"""Of these, between quoted parts, which may hold what ends a name elsewhere."""
+_NAME_ENDS: Final = re.compile(r"[={},\[\]]")
+_QUOTED_DOT: Final = re.compile(r"[\"'][ \t]*\.")
+_SPELT_HALF: Final = re.compile(r"\\u[dD]|\\U0000[dD]")
+_HALF: Final = re.compile("[\ud800-\udfff]")
+"""Half of a character: it can be spelt, but is no text and can be stored nowhere."""
 
 
 def form_of(path: str, data: bytes) -> Form:
@@ -42,15 +48,16 @@ def parse(data: bytes, form: Form) -> Any:
     except UnicodeDecodeError as error:
         raise TextFault(f"byte {error.start} is not UTF-8: save the file as UTF-8") from None
     try:
-        if form == "yaml":
-            return yaml_text.parse(text)
-        return _json(text) if form == "json" else _toml(text)
+        document = {"yaml": yaml_text.parse, "json": _json, "toml": _toml}[form](text)
+        if _SPELT_HALF.search(text):
+            _refuse_halves(document)
     except TextFault:
         raise
     except RecursionError:
         raise TextFault(f"no {form.upper()} that can be read: it is nested too deep") from None
     except ValueError as error:
         raise TextFault(f"no {form.upper()}: {error}") from None
+    return document
 
 
 def write_yaml(document: Any) -> str:
@@ -68,11 +75,24 @@ def _json(text: str) -> Any:
 
 
 def _toml(text: str) -> Any:
-    for found in _LONG_NAME.finditer(text):
-        if found[0].count(".") > _MOST_DOTS:
-            line = text.count("\n", 0, found.start()) + 1
-            raise TextFault(f"line {line}: a name of more than {_MOST_DOTS} parts")
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.count(".") > _MOST_QUOTED_DOTS and not line.lstrip().startswith("#"):
+            most = max(name.count(".") for name in _NAME_ENDS.split(line))
+            if most > _MOST_DOTS or len(_QUOTED_DOT.findall(line)) > _MOST_QUOTED_DOTS:
+                raise TextFault(f"line {number}: too many dots: a name has a few parts")
     return tomllib.loads(text, parse_float=decimal)
+
+
+def _refuse_halves(document: Any) -> None:
+    rest = [document]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            rest += [*value, *value.values()]
+        elif isinstance(value, list):
+            rest += value
+        elif isinstance(value, str) and (found := _HALF.search(value)):
+            raise TextFault(f"\\u{ord(found[0]):04x} is half of a character: write the whole one")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

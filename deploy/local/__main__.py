@@ -21,7 +21,7 @@ _HIGHEST_BASE = 65_000
 @click.option(
     "--data", type=click.Path(path_type=Path), default=Path("data"), show_default=True, help="Kept over runs."
 )
-@click.option("--port-base", type=click.IntRange(1024, _HIGHEST_BASE), help="Use eight ports from here on.")
+@click.option("--port-base", type=click.IntRange(1024, _HIGHEST_BASE), help="Use seven ports from here on.")
 @click.option("--json", "as_json", is_flag=True, help="Once everything serves, print one JSON line with all addresses.")
 @click.option("--traffic/--no-traffic", default=True, help="With --demo: whether to make traffic.")
 def main(*, demo: bool, data: Path, port_base: int | None, as_json: bool, traffic: bool) -> None:

@@ -48,12 +48,11 @@ class Ports:
     redis: int = 6380
     providers: int = 8090
     dashboard: int = 8081
-    dashboard_ops: int = 9092
 
     @classmethod
     def from_base(cls, base: int) -> Self:
-        """Eight ports in a row."""
-        return cls(*range(base, base + 8))
+        """Seven ports in a row."""
+        return cls(*range(base, base + 7))
 
 
 @dataclass
@@ -268,7 +267,6 @@ class Stack:
         settings = {
             **self._store_settings(),
             "LECTR_LISTEN": f"127.0.0.1:{self.ports.dashboard}",
-            "LECTR_OPS_LISTEN": f"127.0.0.1:{self.ports.dashboard_ops}",
             "LECTR_ADMIN_SECRET": self.admin_secret,
         }
         command = [sys.executable, "-m", "dashboard", "serve"]
