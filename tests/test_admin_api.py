@@ -272,8 +272,10 @@ def test_prices(site: Site) -> None:
         Price(provider="openai", model="gpt-4o*", since_ms=5, input_usd=Decimal("1.25"), output_usd=Decimal(0)),
     )
     assert site.ok("PUT", "/prices", answer) == answer
-    wrong = {"prices": [price, {**price, "input_usd": "-1"}]}
-    assert site.refused("PUT", "/prices", wrong) == (422, "invalid_value", "prices[1].input_usd")
+    for field, value in (("input_usd", "-1"), ("since_ms", 4_102_444_800_001), ("model", "")):
+        wrong = {"prices": [price, {**price, field: value}]}
+        assert site.refused("PUT", "/prices", wrong) == (422, "invalid_value", f"prices[1].{field}")
+    assert site.refused("PUT", "/prices", {"prices": [price, price]}) == (422, "invalid_value", None)
 
 
 def test_policies(site: Site) -> None:

@@ -32,7 +32,7 @@ async def client(
     monkeypatch.setattr(doors, "_BODY_TIMEOUT_S", 0.05)
     calls = RegistryCalls(SecretUrl(redis_url), actor="api")
     door = Door(secret=Secret(SECRET), calls=calls, attempts=Attempts(requests_per_s=10_000))
-    yield await aiohttp_client(TestServer(application(door, Probes(calls))))
+    yield await aiohttp_client(TestServer(application(door, Probes(calls, None))))
     await calls.close()
 
 

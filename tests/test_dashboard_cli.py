@@ -115,6 +115,8 @@ def test_commands_as_json(url: str) -> None:
     created = value(url, "org", "create", "acme")
     assert (created["org"], created["name"]) == ("acme", "default")
     assert KEY.fullmatch(created["key"])
+    rotated = value(url, "key", "rotate", "acme", "default")
+    assert record(url, "acme").keys[0].sha256 == hash_key(rotated["key"])
     rotated = value(url, "org", "rotate-key", "acme")
     assert set(rotated) == {"org", "name", "key"}
     disabled = value(url, "org", "disable", "acme")

@@ -173,6 +173,8 @@ class Readiness(Body, frozen=True, kw_only=True):
     """Redis answers."""
 
     ready: Literal[True] = True
+    registry_file: Literal["kept", "waiting", "faulty"] | None = None
+    """Whether the registry is as its file declares it, where one does."""
 
 
 class ErrorDetail(Body, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Puts the API together, runs it until a signal, and stops it so that no change is cut off."""
 
 import asyncio
+import contextlib
 import signal
 from contextlib import AsyncExitStack
 from typing import Final
@@ -12,6 +13,7 @@ from dashboard.api.attempts import Attempts
 from dashboard.api.door import Door
 from dashboard.api.probes import Probes
 from dashboard.api.registry_calls import RegistryCalls
+from dashboard.api.registry_file import RegistryFile
 from dashboard.api.server import Connection, application
 from dashboard.clickhouse import ClickHouse
 from dashboard.registry import RegistryUnavailable
@@ -43,15 +45,18 @@ async def _run(settings: Settings) -> None:
             await calls.check()
         except RegistryUnavailable as error:
             _log.warning("registry_unavailable", detail=str(error))
-        # What runs beside the API begins here (what keeps the registry as its file declares it), and ends by `parts`:
-        # after the last request, before the registry is closed.
+        file = RegistryFile(calls, settings.registry_file) if settings.registry_file else None
+        if file is not None:
+            keeping = asyncio.create_task(file.run(), name="registry file")
+            # After the last request, before the registry is closed.
+            parts.push_async_callback(_end, keeping)
         door = Door(
             secret=settings.admin_secret,
             calls=calls,
             attempts=Attempts(requests_per_s=settings.admin_requests_per_s),
             registry_file=settings.registry_file,
         )
-        runner = web.AppRunner(application(door, Probes(calls)), shutdown_timeout=_CUT_S)
+        runner = web.AppRunner(application(door, Probes(calls, file)), shutdown_timeout=_CUT_S)
         await runner.setup()
         parts.push_async_callback(runner.cleanup)
         listening = await _listen(runner, settings.listen)
@@ -66,6 +71,12 @@ async def _run(settings: Settings) -> None:
                 "drain_cut", fix="a change whose answer was cut off may have been made: read before you repeat it"
             )
     _log.info("stopped")
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 async def _listen(runner: web.AppRunner, listen: str) -> asyncio.Server:

@@ -5,17 +5,18 @@ Raises InvalidRequest, InvalidJson and InvalidValue, each with the field and wha
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from dashboard import checks
 from dashboard.api.faults import InvalidJson, InvalidRequest, InvalidValue
 from dashboard.api.operations import Operation
-from dashboard.api.request_bodies import EXPECTED
+from dashboard.api.request_bodies import EXPECTED, converted
 from dashboard.registry import Edit, Registry, VersionConflict
 from shared.organisation import Org
 
+T = TypeVar("T")
 ETAG: Final = re.compile(r'^"[0-9]{1,16}"$')
 _TAG: Final = r'(W/)?"[!#-~\x80-\xff]*"'
 IF_MATCH: Final = re.compile(rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$")
@@ -134,6 +135,15 @@ def body_of(operation: Operation, data: bytes) -> Any:
         raise InvalidJson(f"the body is no JSON: {error}") from None
 
 
+def record_of(body: Any, kind: type[T]) -> T:
+    """A body as what is stored, whose bounds may be narrower."""
+    try:
+        return converted(body, kind)
+    except msgspec.ValidationError as error:
+        message, field = _told("body", error)
+        raise InvalidValue(message, field=field) from None
+
+
 def same_name(given: str, in_path: str) -> None:
     """A name in a body is that of the path, or left out."""
     if given not in {"", in_path}:
@@ -143,8 +153,8 @@ def same_name(given: str, in_path: str) -> None:
 
 
 def _value(where: str, name: str, value: str, kind: Any) -> str:
-    converted: str = _converted(where, value, kind, name)
-    return converted
+    found: str = _converted(where, value, kind, name)
+    return found
 
 
 def _converted(where: str, value: Any, kind: Any, name: str | None = None) -> Any:

@@ -11,6 +11,7 @@ from dashboard.api.door import Handling, told
 from dashboard.api.openapi import document
 from dashboard.api.operations import OPERATIONS
 from dashboard.api.registry_calls import RegistryCalls
+from dashboard.api.registry_file import RegistryFile
 from dashboard.api.responses import plain_response
 from dashboard.api.translation import RETRY_AFTER_S
 from dashboard.registry import RegistryUnavailable
@@ -23,8 +24,10 @@ _READY: Final = msgspec.json.encode(Readiness())
 class Probes:
     """Serves the open operations."""
 
-    def __init__(self, calls: RegistryCalls) -> None:
+    def __init__(self, calls: RegistryCalls, file: RegistryFile | None) -> None:
+        """`file`: what declares the registry, if anything does."""
         self._calls = calls
+        self._file = file
         self._document = msgspec.json.encode(document(OPERATIONS))
         self.handlings: Final[dict[str, Handling]] = {
             "health": told(self._health),
@@ -45,7 +48,15 @@ class Probes:
             raise faults.RegistryUnavailable(
                 "Redis (LECTR_REDIS_URL) does not answer", retry_after_s=RETRY_AFTER_S
             ) from None
-        return plain_response(_READY)
+        file = self._file
+        if file is None:
+            return plain_response(_READY)
+        if not file.was_kept:
+            raise faults.RegistryUnavailable(
+                "the registry is not yet as its file (LECTR_REGISTRY_FILE) declares it; the log says why",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        return plain_response(msgspec.json.encode(Readiness(registry_file=file.state)))
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         return plain_response(counters.exposition("dashboard"), content_type=counters.CONTENT_TYPE)

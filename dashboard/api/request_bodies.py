@@ -130,7 +130,7 @@ class PricePut(Body, frozen=True, kw_only=True):
 
     provider: Provider
     model: Text
-    since_ms: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    since_ms: Annotated[int, Meta(ge=0, le=4_102_444_800_000)] = 0
     input_usd: Amount
     output_usd: Amount
     cache_read_usd: Amount | None = None
@@ -174,5 +174,5 @@ class Policies(Body, frozen=True, kw_only=True):
 
 
 def converted(value: Any, kind: type[T]) -> T:
-    """A record as a type of the other side: as it is stored, or as it is shown. Raises msgspec.ValidationError."""
+    """A record of one side as a type of the other: what is stored, what is shown. Raises msgspec.ValidationError."""
     return msgspec.convert(value, kind, from_attributes=True)

@@ -44,6 +44,23 @@ def add(registry: Registry, *, name: str, key_name: str, as_json: bool) -> None:
     show_key(new_keys.add_key(registry, name, key_name), as_json=as_json)
 
 
+@key.command("rotate")
+@org_name
+@_key_name
+@yes
+@as_json
+@with_registry
+def rotate(registry: Registry, *, name: str, key_name: str, yes: bool, as_json: bool) -> None:
+    """Replace a key and show the new one, once. The old one stops working at once."""
+    rotate_after_asking(registry, name, key_name, yes=yes, as_json=as_json)
+
+
+def rotate_after_asking(registry: Registry, name: str, key_name: str, *, yes: bool, as_json: bool) -> None:
+    """Another key under the same name, if whoever sits there wants that."""
+    confirm(f"Clients with the key {key_name!r} of {name} will be refused until they have the new one. Go on?", yes=yes)
+    show_key(new_keys.rotate_key(registry, name, key_name), as_json=as_json)
+
+
 @key.command("new")
 @click.argument("key_name", metavar="[KEY]", default=DEFAULT_KEY)
 @as_json

@@ -5,7 +5,8 @@ import json
 import click
 
 from dashboard import edits, new_keys
-from dashboard.commands.door import as_json, confirm, org_name, show, show_key, table, with_registry, yes
+from dashboard.commands.door import as_json, org_name, show, show_key, table, with_registry, yes
+from dashboard.commands.keys import rotate_after_asking
 from dashboard.records import record
 from dashboard.registry import Registry
 from shared.registry import DEFAULT_KEY
@@ -33,8 +34,7 @@ def create(registry: Registry, *, name: str, as_json: bool) -> None:
 @with_registry
 def rotate_key(registry: Registry, *, name: str, key_name: str, yes: bool, as_json: bool) -> None:
     """Replace a key of an organisation and show the new one, once. The old one stops working at once."""
-    confirm(f"Clients with the key {key_name!r} of {name} will be refused until they have the new one. Go on?", yes=yes)
-    show_key(new_keys.rotate_key(registry, name, key_name), as_json=as_json)
+    rotate_after_asking(registry, name, key_name, yes=yes, as_json=as_json)
 
 
 @org.command("disable")

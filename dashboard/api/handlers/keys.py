@@ -5,7 +5,7 @@ from msgspec import UNSET
 from dashboard import edits, new_keys
 from dashboard.api import answer_bodies as answers
 from dashboard.api import request_bodies as bodies
-from dashboard.api.calls import Answer, Call
+from dashboard.api.calls import Answer, Call, record_of
 from dashboard.api.handlers.orgs import key_location, shown_key
 from shared.organisation import Limits, Org
 
@@ -19,7 +19,7 @@ def list_all(call: Call) -> Answer:
 def add(call: Call) -> Answer:
     """One more, for the only time."""
     body: bodies.KeyCreate = call.body
-    limits = bodies.converted(body.limits, Limits)
+    limits = record_of(body.limits, Limits)
     made = new_keys.add_key(call.registry, call.org, body.name, limits, version=call.version())
     return shown_key(made, location=key_location(call.org, body.name))
 
@@ -29,7 +29,7 @@ def change(call: Call) -> Answer:
     body: bodies.KeyPatch = call.body
     name = call.path["key"]
     enabled = None if body.enabled is UNSET else body.enabled
-    limits = None if body.limits is UNSET else bodies.converted(body.limits, Limits)
+    limits = None if body.limits is UNSET else record_of(body.limits, Limits)
     done = [
         *([] if enabled is None else ["enable" if enabled else "disable"]),
         *([] if limits is None else ["set limits of"]),

@@ -5,7 +5,7 @@ import msgspec
 from dashboard import edits
 from dashboard.api import answer_bodies as answers
 from dashboard.api import request_bodies as bodies
-from dashboard.api.calls import Answer, Call, same_name
+from dashboard.api.calls import Answer, Call, record_of, same_name
 from shared.organisation import Budget, Limits, Org, Price
 
 
@@ -16,7 +16,7 @@ def read_limits(call: Call) -> Answer:
 
 def set_limits(call: Call) -> Answer:
     """All at once."""
-    limits = bodies.converted(call.body, Limits)
+    limits = record_of(call.body, Limits)
     return _limits(call.edit(edits.set_limits(limits), "set limits of all keys"))
 
 
@@ -31,7 +31,7 @@ def put_budget(call: Call) -> Answer:
     body: bodies.BudgetPut = call.body
     name = call.path["budget"]
     same_name(body.name, name)
-    budget = bodies.converted(msgspec.structs.replace(body, name=name), Budget)
+    budget = record_of(msgspec.structs.replace(body, name=name), Budget)
     org = call.edit(edits.put_budget(budget), f"set budget {name}")
     return Answer(bodies.converted(edits.named(org.budgets, name, "budget", org), answers.Budget), org.version)
 
@@ -50,7 +50,7 @@ def list_prices(call: Call) -> Answer:
 def set_prices(call: Call) -> Answer:
     """All at once."""
     body: bodies.PricesPut = call.body
-    prices = bodies.converted(body.prices, tuple[Price, ...])
+    prices = record_of(body.prices, tuple[Price, ...])
     return _prices(call.edit(edits.set_prices(prices), f"set all prices, {len(prices)} now"))
 
 

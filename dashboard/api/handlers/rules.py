@@ -5,7 +5,7 @@ import msgspec
 from dashboard import edits, records
 from dashboard.api import answer_bodies as answers
 from dashboard.api import request_bodies as bodies
-from dashboard.api.calls import Answer, Call, same_name
+from dashboard.api.calls import Answer, Call, record_of, same_name
 from shared.organisation import Org, Rule
 from shared.rules import problems_of
 
@@ -18,7 +18,7 @@ def list_all(call: Call) -> Answer:
 def set_all(call: Call) -> Answer:
     """All at once."""
     body: bodies.RulesPut = call.body
-    rules = bodies.converted(body.rules, tuple[Rule, ...])
+    rules = record_of(body.rules, tuple[Rule, ...])
     return _rules(call.edit(edits.set_rules(rules), f"set all rules, {len(rules)} now"))
 
 
@@ -27,7 +27,7 @@ def put(call: Call) -> Answer:
     body: bodies.RulePut = call.body
     name = call.path["rule"]
     same_name(body.name, name)
-    rule = bodies.converted(msgspec.structs.replace(body, name=name), Rule)
+    rule = record_of(msgspec.structs.replace(body, name=name), Rule)
     return _rule(call.edit(edits.put_rule(rule), f"set rule {name}"), name)
 
 
