@@ -22,7 +22,7 @@ from gateway.detection import MARK_HEADER_INVALID
 from gateway.directory import Access, Directory
 from gateway.exchange import Exchange, endpoint_of
 from gateway.journal import Journal
-from gateway.limits import Allowances
+from gateway.limits import UNCOUNTED, Allowances
 from gateway.providers import Catalogue
 from gateway.redirect import Step
 from gateway.relay import relay
@@ -139,13 +139,15 @@ class Proxy:
         )
         exchange.request_bytes = body.held_bytes
         way = self._way(request, exchange, org, body.facts)
-        if org.budgets:
-            self._spend(access, exchange)
-        steps = self._attempts.steps(request, exchange, access, body, way)
-        if limits.concurrent_streams is None or not exchange.streaming:
-            return await self._send(request, exchange, org, body, steps)
-        with self._allowances.take_stream(org.org, access.key.name, limits, exchange.started_ns):
-            return await self._send(request, exchange, org, body, steps)
+        upgrades = request.upgrade and request.asks_for_websocket and not request.body_exists
+        stream = UNCOUNTED
+        if limits.concurrent_streams is not None and (exchange.streaming or upgrades):
+            stream = self._allowances.take_stream(org.org, access.key.name, limits, exchange.started_ns)
+        with stream:
+            if org.budgets:
+                self._spend(access, exchange)
+            steps = self._attempts.steps(request, exchange, access, body, way)
+            return await self._send(request, exchange, org, body, steps, upgrades=upgrades)
 
     def _spend(self, access: Access, exchange: Exchange) -> None:
         """Count the request against its budgets. Raises BudgetExceeded."""
@@ -158,10 +160,16 @@ class Proxy:
         exchange.marks += (MARK_OVER_BUDGET,)
 
     async def _send(
-        self, request: ClientRequest, exchange: Exchange, org: Org, body: Body | WholeBody, steps: Sequence[Step]
+        self,
+        request: ClientRequest,
+        exchange: Exchange,
+        org: Org,
+        body: Body | WholeBody,
+        steps: Sequence[Step],
+        *,
+        upgrades: bool,
     ) -> bool:
         """Send the request, and pass on what comes back: the first answer that is no reason to try another step."""
-        upgrades = request.upgrade and request.asks_for_websocket and not request.body_exists
         if org.drain_features and wants_drain(org, exchange.feature) and not upgrades:
             request.on_leave(partial(self._goes_on, request, request.task, exchange))
         answer = await self._attempts.answer(request, exchange, body, steps, upgrades=upgrades)

@@ -10,9 +10,9 @@ import pytest
 from dashboard import edits
 from shared.organisation import Rule, Target
 from shared.rules import RuleTable
-from tests.faulty_rules import FAULTS, UNBUILDABLE
+from tests.faulty_gateway import FAULTS, UNBUILDABLE, FaultyGateway
 from tests.mock_process import MockProcess, mock_process
-from tests.parts import Gateway, upstreams_of, wait_until
+from tests.parts import upstreams_of, wait_until
 from tests.registry_site import NEVER_S, Site, metric, sites
 from tests.rules_site import OWN_KEY, Asked
 
@@ -62,10 +62,6 @@ def test_every_pair_of_rules(priorities: tuple[int, int]) -> None:
         met = {"first": all(met for _, met in one), "second": all(met for _, met in two)}
         expected = next((made for made in order if met[made.name]), None)
         assert RuleTable([first, second]).find(**REQUEST) is expected
-
-
-class FaultyGateway(Gateway):
-    module = "tests.faulty_rules"
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,11 @@
-"""`python -m tests.faulty_rules`: the gateway with defects in its rules, each for the requests of one feature."""
+"""`python -m tests.faulty_gateway`: the gateway with defects, each for the requests of one feature."""
 
 from typing import Any
 
-from gateway import attempts, directory
+from gateway import attempts, directory, proxy
 from gateway.__main__ import main
 from shared.rules import RuleTable
+from tests.parts import Gateway
 
 FAULTS: dict[str, type[Exception]] = {
     "find": ZeroDivisionError,
@@ -12,7 +13,9 @@ FAULTS: dict[str, type[Exception]] = {
     "deployed": RecursionError,
     "edit": MemoryError,
 }
-"""By feature: where it goes wrong is named like it."""
+"""Of rules, by feature: where it goes wrong is named like it."""
+RELAY = "relay"
+"""Requests of this feature fail when their answer has come."""
 UNBUILDABLE = "unbuildable"
 """Rules cannot be indexed where one is named so."""
 
@@ -20,6 +23,12 @@ UNBUILDABLE = "unbuildable"
 def fail(feature: str, where: str) -> None:
     if feature == where:
         raise FAULTS[where]("sk-canary: what an exception says may quote the request")
+
+
+class FaultyGateway(Gateway):
+    """A process of it."""
+
+    module = "tests.faulty_gateway"
 
 
 class FaultyTable(RuleTable):
@@ -51,6 +60,16 @@ def arm() -> None:
     place.plan, place.as_deployed = faulty_plan, faulty_as_deployed
     place = directory
     place.RuleTable = FaultyTable
+    place = proxy
+    relay = place.relay
+
+    async def faulty_relay(request: Any, answer: Any, exchange: Any, **more: Any) -> bool:
+        if exchange.feature == RELAY:
+            raise ZeroDivisionError
+        done: bool = await relay(request, answer, exchange, **more)
+        return done
+
+    place.relay = faulty_relay
 
 
 if __name__ == "__main__":
