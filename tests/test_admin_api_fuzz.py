@@ -1,7 +1,7 @@
 """The admin API against what Schemathesis makes of its own document: one operation at a time, and one after another.
 
-The same each time; with --full (by hand) many times more, and other requests each time. Checked of every answer: no server error, no status, media type, header or
-body that the document does not have; what breaks the document is refused.
+Checked of every answer: no server error, no status, media type, header or body that the document does not have; what
+breaks the document is refused. The same each time; with --full (by hand) many times more, and other requests each time.
 """
 
 import sys
