@@ -175,9 +175,9 @@ def money_problem(budgets: Iterable[Budget], prices: Iterable[Price]) -> MoneyPr
 def amount_problem(amount: Decimal) -> str:
     """What is wrong with an amount of US dollars; empty if nothing is."""
     if not amount.is_finite():
-        return "is no amount"
+        return "is no number"
     if amount < 0 or amount > MOST_USD:
-        return f"is no amount of 0 to {MOST_USD}"
+        return f"is not within 0 to {MOST_USD}"
     if amount.quantize(_FINEST_USD, context=_EXACT) != amount:
         return "has more than 18 decimals"
     return ""

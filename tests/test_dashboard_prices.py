@@ -75,10 +75,10 @@ def test_a_price_that_another_one_hides_is_said(org: Org) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--input-usd", "NaN"), "price of openai/gpt-4o: input_usd NaN is no amount"),
-        (("--input-usd", "-1"), "price of openai/gpt-4o: input_usd -1 is no amount of 0 to 1000000000"),
-        (("--output-usd", "1e10"), "price of openai/gpt-4o: output_usd 1E+10 is no amount of 0 to 1000000000"),
-        (("--cache-read-usd", "Infinity"), "price of openai/gpt-4o: cache_read_usd Infinity is no amount"),
+        (("--input-usd", "NaN"), "price of openai/gpt-4o: input_usd NaN is no number"),
+        (("--input-usd", "-1"), "price of openai/gpt-4o: input_usd -1 is not within 0 to 1000000000"),
+        (("--output-usd", "1e10"), "price of openai/gpt-4o: output_usd 1E+10 is not within 0 to 1000000000"),
+        (("--cache-read-usd", "Infinity"), "price of openai/gpt-4o: cache_read_usd Infinity is no number"),
         (("--cache-write-usd", "1e-19"), "price of openai/gpt-4o: cache_write_usd 1E-19 has more than 18 decimals"),
         (("--output-usd", "two"), "--output-usd 'two': give an amount of US dollars"),
         (("--since", "yesterday"), "--since 'yesterday': give a day in UTC, like 2026-01-01"),
@@ -120,7 +120,7 @@ def test_a_whole_list_of_prices_is_checked(org: Org) -> None:
     assert edits.set_prices([price(1), price(1, since_ms=1), price(2)])(org).prices[2] == price(2)
     with pytest.raises(RegistryFault, match=r"^price of openai/model-1: two of them have since_ms 0; leave one out"):
         edits.set_prices([price(1), price(2), price(1)])
-    with pytest.raises(RegistryFault, match=r"^price of openai/model-2: input_usd NaN is no amount"):
+    with pytest.raises(RegistryFault, match=r"^price of openai/model-2: input_usd NaN is no number"):
         edits.set_prices([price(1), price(2, input_usd=Decimal("NaN"))])
     full = edits.set_prices([price(number) for number in range(MOST_PRICES)])(org)
     with pytest.raises(RegistryFault, match=r"length <= 1000 - at `\$\.prices`"):
