@@ -218,6 +218,21 @@ def test_a_copy_that_could_not_be_written_is_written_later(site: Site) -> None:
     gateway.line_with("registry_copy_written")
 
 
+def test_a_disk_that_hangs_holds_up_no_change(site: Site) -> None:
+    """While a write of the copy does not come back, changes are obeyed as ever."""
+    gateway = site.start(LECTR_REGISTRY_POLL_S=NEVER_S).wait()
+    key = site.create("first")
+    until_status(gateway, key, 200, "create")
+    copy = site.directory / "gateway" / "state" / "registry.jsonl"
+    wait_until(lambda: copy.exists() and b"first" in copy.read_bytes())
+    copy.unlink()
+    # Who opens it to write waits for somebody who reads.
+    os.mkfifo(copy)
+    for name in ("second", "third"):
+        until_status(gateway, site.create(name), 200, f"{name}, while the disk hangs")
+    gateway.kill()
+
+
 def test_a_directory_without_state_dir(site: Site) -> None:
     """Without LECTR_STATE_DIR nothing is kept on disk, and the registry works all the same."""
     gateway = site.start(LECTR_STATE_DIR="").wait()
