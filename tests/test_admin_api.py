@@ -275,7 +275,7 @@ def test_prices(site: Site) -> None:
     for field, value in (("input_usd", "-1"), ("since_ms", 4_102_444_800_001), ("model", "")):
         wrong = {"prices": [price, {**price, field: value}]}
         assert site.refused("PUT", "/prices", wrong) == (422, "invalid_value", f"prices[1].{field}")
-    assert site.refused("PUT", "/prices", {"prices": [price, price]}) == (422, "invalid_value", None)
+    assert site.refused("PUT", "/prices", {"prices": [price, price]}) == (422, "invalid_value", "prices")
 
 
 def test_policies(site: Site) -> None:
