@@ -6,8 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from shared.clickhouse_url import clickhouse_address
-from shared.environment import Secret, SecretUrl, SettingsFault, parse_listen, read_settings
-from shared.logs import LogLevel
+from shared.environment import LogLevel, Secret, SecretUrl, SettingsFault, parse_listen, read_settings
 from shared.redis_url import check_redis_url
 
 SHORTEST_SECRET: Final = 16

@@ -6,8 +6,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from shared.environment import SecretUrl, SettingsFault, check_url, parse_listen, read_settings
-from shared.logs import LogLevel
+from shared.environment import LogLevel, SecretUrl, SettingsFault, check_url, parse_listen, read_settings
 from shared.redis_url import check_redis_url
 from shared.stream import MOST_PARTITIONS
 

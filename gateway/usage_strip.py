@@ -34,7 +34,7 @@ _STOP: Final = re.compile(rb"\n\r?\n|\r[^\n]")
 _STOP_BYTES: Final = 3
 _MEMBER: Final = re.compile(rb'"usage"[ \t]*:[ \t]*null[ \t]*')
 _COMMA: Final = re.compile(rb",[ \t]*")
-_MOST_PLACES: Final = 4
+_MOST_PLACES: Final = 8
 """Where the member is looked for in a chunk that has the word several times. Each costs a parse."""
 
 

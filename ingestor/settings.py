@@ -9,8 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from shared.clickhouse_url import ClickHouseAddress, clickhouse_address
-from shared.environment import SecretUrl, parse_listen, read_settings
-from shared.logs import LogLevel
+from shared.environment import LogLevel, SecretUrl, parse_listen, read_settings
 from shared.redis_url import check_redis_url
 from shared.stream import MOST_PARTITIONS
 

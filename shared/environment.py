@@ -13,6 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 PREFIX: Final = "LECTR_"
+LogLevel = Literal["debug", "info", "warning", "error"]
+"""Here and not with the logs: a command that prints a line should not have to load what writes them."""
 S = TypeVar("S", bound=msgspec.Struct)
 _HOST: Final = re.compile(r"(\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})")
 _HIGHEST_PORT: Final = 65_535

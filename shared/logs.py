@@ -3,11 +3,10 @@
 import logging
 import sys
 import traceback
-from typing import Literal
 
 import structlog
 
-LogLevel = Literal["debug", "info", "warning", "error"]
+from shared.environment import LogLevel
 
 
 def start_logs(process: str, level: LogLevel) -> None:

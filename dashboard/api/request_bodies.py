@@ -17,11 +17,11 @@ T = TypeVar("T")
 MOST_LISTED: Final = 1000
 
 _ORG_NAME: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$(?!\n)"
-_AMOUNT: Final = r"^[0-9]{1,9}(\.[0-9]{1,12})?$(?!\n)"
+_AMOUNT: Final = r"^[0-9]{1,10}(\.[0-9]{1,18})?$(?!\n)"
 EXPECTED: Final = {
     NAME_PATTERN: "1-63 of A-Z a-z 0-9 . _ - and space, beginning with a letter or digit",
     _ORG_NAME: "1-63 of a-z 0-9 . _ -, beginning with a letter or digit",
-    _AMOUNT: 'an amount of US dollars, below a thousand million, like "250.00"',
+    _AMOUNT: 'an amount of US dollars, like "250.00"',
 }
 """What a pattern means, for people."""
 OrgName = Annotated[str, Meta(pattern=_ORG_NAME)]

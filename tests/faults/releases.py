@@ -12,8 +12,12 @@ from tests.parts import ROOT
 _PACKAGES = ("gateway", "ingestor", "shared")
 _Change = tuple[str, str, str]
 """File, the text to be found once in it, and what stands there instead."""
+_LAST_FIELD = '''    key: str = ""
+    """Name of the key that it came with."""
+'''
+"""A field is added at the end of an event, never in between."""
 _REGION: tuple[_Change, ...] = (
-    ("shared/event.py", "    marks: tuple[str, ...] = ()\n", '    marks: tuple[str, ...] = ()\n    region: str = ""\n'),
+    ("shared/event.py", _LAST_FIELD, _LAST_FIELD + '    region: str = ""\n'),
     ("gateway/exchange.py", "            seq=seq,\n", '            seq=seq,\n            region="eu",\n'),
     ("ingestor/rows.py", '    "service_tier": _LOW,\n', '    "service_tier": _LOW,\n    "region": _LOW,\n'),
 )
