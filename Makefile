@@ -20,7 +20,7 @@ demo: $(VENV)/local.installed ## the same with mock providers and traffic, so th
 	@$(BIN)/python -m deploy.local --demo --data data/demo $(STACK_ARGS)
 
 test: $(VENV)/dev.installed ## run all tests against real parts
-	@$(BIN)/python -m $(if $(TEST_ARGS),pytest $(TEST_ARGS),tests.halves)
+	@$(BIN)/python -m $(if $(TEST_ARGS),pytest $(TEST_ARGS),tests.side_by_side)
 
 check: $(VENV)/dev.installed ## lint, format, types, package boundaries, manifests
 	$(BIN)/ruff check .
