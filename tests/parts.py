@@ -24,6 +24,8 @@ START_S = 60.0
 PATIENCE_S = 60.0
 """How long a test waits for what should be there at once: a machine may be slow, and a fault is one a minute later."""
 T = TypeVar("T")
+_ASKING = {"remove", "rotate", "rotate-key"}
+"""Commands that ask a person first; so do `org disable` and `key disable`."""
 
 
 def clean_environ(**settings: str) -> dict[str, str]:
@@ -145,8 +147,10 @@ def run_command(*arguments: str, **settings: str) -> subprocess.CompletedProcess
 
 
 def admin(redis_url: str, *arguments: str) -> Any:
-    """Run an admin command with --json; what it printed."""
-    done = run_command("dashboard", *arguments, "--json", LECTR_REDIS_URL=redis_url)
+    """Run an admin command with --json, and with --yes where it would ask; what it printed."""
+    asks = arguments[1] in _ASKING or arguments[:2] in {("org", "disable"), ("key", "disable")}
+    agreed = ("--yes",) if asks else ()
+    done = run_command("dashboard", *arguments, *agreed, "--json", LECTR_REDIS_URL=redis_url)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -108,7 +108,7 @@ def _apply(settings: Settings, path: str, *, prune: bool, yes: bool, as_json: bo
         if not as_json:
             _show_plan(planned, as_json=False)
         if shut_out := [change for change in planned.changes if change.shuts_out]:
-            confirm(f"{_shut_out(shut_out)} Go on?", yes=yes)
+            confirm(_shut_out(shut_out), yes=yes)
 
     with _registry(settings, path) as registry:
         made = apply_declared(registry, declared.orgs, prune=prune, approve=approve, progress=_progress)
