@@ -131,9 +131,9 @@ def test_another_ending_is_refused(path: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("number", ["0.1", "250.10", "0.300000000004", "123456789.123456789123", "1e-7", "5"])
+@pytest.mark.parametrize("number", ["0.1", "250.10", "0.300000000004", "123456789.123456789123", "1e-7", "5", "1e3"])
 def test_money_is_what_was_written(form: Form, number: str) -> None:
-    """An amount is kept digit by digit, whichever form it is written in, with quotes or without."""
+    """An amount is kept digit by digit, whichever form it is written in, with quotes or without; 1e3 as 1000."""
     budget = {"yaml": "{{name: a, limit_usd: {}}}", "json": '{{"name": "a", "limit_usd": {}}}'}
     for amount in (number, f'"{number}"'):
         text = (
@@ -142,7 +142,7 @@ def test_money_is_what_was_written(form: Form, number: str) -> None:
             else '{"orgs": {"acme": {"budgets": [' + budget[form].format(amount) + "]}}}"
         )
         [org] = declared(text, f"f.{form}").orgs
-        assert str(org.budgets[0].limit_usd) == str(Decimal(number))
+        assert str(org.budgets[0].limit_usd) == str(Decimal(f"{Decimal(number):f}"))
 
 
 @pytest.mark.parametrize(
@@ -269,6 +269,18 @@ SECRET = new_key()
         ("{limits: {requests_per_s: 1e999}}", "orgs.acme.limits.requests_per_s: Expected `float` <= 1000000.0"),
         ("{limits: {requests: 1}}", "orgs.acme.limits.requests: there is no such field; there are requests_per_s, "),
         ("{limits: {burst_requests: 1.5}}", "orgs.acme.limits.burst_requests: Expected `int | null`, got `decimal`"),
+        (
+            "{limits: {burst_requests: 5}}",
+            "orgs.acme.limits: burst_requests 5 limits nothing without a rate: set requests_per_s as well, or leave it",
+        ),
+        (
+            f"{{keys: [{{name: a, sha256: {ONE}, limits: {{burst_requests: 5}}}}]}}",
+            "orgs.acme.keys: key 'a': burst_requests 5 limits nothing without a rate",
+        ),
+        (
+            "{rules: [{name: a, failover: [{model: 'gpt-4o*'}]}]}",
+            "orgs.acme.rules: rule 'a': a target's model 'gpt-4o*' has a *, and a request asks for one model",
+        ),
         ("{rules: [{name: a, provider: x}]}", "orgs.acme.rules[0].provider: Invalid enum value 'x': one of openai, "),
         (
             "{rules: [{name: a, target: {modl: x}}]}",
