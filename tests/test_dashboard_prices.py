@@ -10,7 +10,7 @@ from dashboard import edits
 from dashboard.__main__ import main
 from shared.organisation import MOST_PRICES, Budget, Org, Price
 from shared.registry import RegistryFault, decode_org, encode_org
-from tests.registry_operator import Operator
+from tests.registry_operator import Operator, empty
 
 SET = ("price", "set", "acme", "openai", "gpt-4o", "--input-usd", "2", "--output-usd", "8")
 LIST = ("price", "list", "acme")
@@ -19,8 +19,8 @@ LIST = ("price", "list", "acme")
 @pytest.fixture
 def org(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Org:
     monkeypatch.setenv("LECTR_REDIS_URL", redis_url)
+    empty(redis_url)
     operator = Operator(redis_url)
-    operator._redis.flushall()
     made, _ = operator.create_org("acme")
     operator.close()
     return made

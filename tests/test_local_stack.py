@@ -108,9 +108,7 @@ def pids_of(addresses: dict[str, Any]) -> list[int]:
 
 @pytest.mark.timeout(240)
 def test_demo_answers_stores_and_keeps(tmp_path: Path) -> None:
-    """The demo serves, a request has its row, Ctrl-C stops all; a second start has the key and the data, and one
-    without Redis's data has the key.
-    """
+    """The demo serves, and Ctrl-C stops all. A second start has key and data, one without Redis's data the key."""
     with stack(tmp_path, "--demo", "--no-traffic") as (_, first):
         assert ask(first, "first-run") == 200
         (row,) = rows(first, "first-run")
