@@ -38,6 +38,7 @@ PURE_ROOMS = (
     "dashboard/checks.py",
     "dashboard/edits.py",
     "dashboard/records.py",
+    "dashboard/validation.py",
     "dashboard/commands/values.py",
     "gateway/detection.py",
     "gateway/routes.py",

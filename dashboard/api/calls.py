@@ -9,11 +9,11 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from dashboard import checks
 from dashboard.api.faults import InvalidJson, InvalidRequest, InvalidValue
 from dashboard.api.operations import Operation
-from dashboard.api.request_bodies import EXPECTED, converted
+from dashboard.api.request_bodies import converted
 from dashboard.registry import Edit, Registry, VersionConflict
+from dashboard.validation import problem_in
 from shared.organisation import Org
 
 T = TypeVar("T")
@@ -23,7 +23,6 @@ IF_MATCH: Final = re.compile(rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$")
 ACTOR: Final = re.compile(r"^[!-~]([ -~]{0,98}[!-~])?$")
 _ACTOR_NAME: Final = "api"
 _JSON: Final = "application/json"
-_AMOUNT_HINT: Final = ', like "250.00": a number would be rounded'
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,8 +128,7 @@ def body_of(operation: Operation, data: bytes) -> Any:
     try:
         return msgspec.json.decode(data, type=operation.body)
     except msgspec.ValidationError as error:
-        message, field = _told("body", error)
-        raise InvalidValue(message, field=field) from None
+        raise _invalid_value(error, operation.body) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidJson(f"the body is no JSON: {error}") from None
 
@@ -140,8 +138,7 @@ def record_of(body: Any, kind: type[T]) -> T:
     try:
         return converted(body, kind)
     except msgspec.ValidationError as error:
-        message, field = _told("body", error)
-        raise InvalidValue(message, field=field) from None
+        raise _invalid_value(error, kind) from None
 
 
 def same_name(given: str, in_path: str) -> None:
@@ -161,16 +158,10 @@ def _converted(where: str, value: Any, kind: Any, name: str | None = None) -> An
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        message, field = _told(where, error, name)
-        raise InvalidRequest(message, field=field) from None
+        problem = problem_in(error, kind)
+        raise InvalidRequest(problem.told(name or where), field=problem.field or name) from None
 
 
-def _told(where: str, error: msgspec.ValidationError, name: str | None = None) -> tuple[str, str | None]:
-    """What msgspec says, for people, and the field."""
-    text = str(error)
-    field = checks.field_in(text) or name
-    reason = re.sub(r" - at `.*`$", "", text)
-    for pattern, meaning in EXPECTED.items():
-        reason = reason.replace(f"Expected `str` matching regex {pattern!r}", f"Expected {meaning}")
-    hint = _AMOUNT_HINT if (field or "").endswith("_usd") and reason.startswith("Expected `str`") else ""
-    return f"{field or where}: {reason[:1].lower()}{reason[1:]}{hint}", field
+def _invalid_value(error: msgspec.ValidationError, kind: Any) -> InvalidValue:
+    problem = problem_in(error, kind)
+    return InvalidValue(problem.told("body"), field=problem.field)
