@@ -87,16 +87,18 @@ def query_of(operation: Operation, given: Sequence[tuple[str, str]]) -> Any:
     return None if operation.query is None else _converted("query", dict(given), operation.query)
 
 
-def actor_of(name: str | None) -> str:
+def actor_of(names: Sequence[str]) -> str:
     """Who makes a change, by X-Lectr-Actor."""
-    if name is None:
+    if not names:
         return _ACTOR_NAME
-    if not ACTOR.fullmatch(name):
+    if len(names) > 1:
+        raise InvalidRequest("X-Lectr-Actor: it is given twice; give it once", field="X-Lectr-Actor")
+    if not ACTOR.fullmatch(names[0]):
         raise InvalidRequest(
             "X-Lectr-Actor: give 1 to 100 printable ASCII characters, like a name, or leave it out",
             field="X-Lectr-Actor",
         )
-    return f"{_ACTOR_NAME}:{name}"
+    return f"{_ACTOR_NAME}:{names[0]}"
 
 
 def versions_of(values: Sequence[str]) -> frozenset[int] | None:

@@ -77,7 +77,7 @@ class Door:
             raise RegistryReadOnly(self._registry_file)
         path = path_of(operation, request.match_info)
         query = query_of(operation, tuple(request.query.items()))
-        actor = actor_of(request.headers.get("X-Lectr-Actor")) if operation.changes else "api"
+        actor = actor_of(request.headers.getall("X-Lectr-Actor", [])) if operation.changes else "api"
         versions = versions_of(request.headers.getall("If-Match", [])) if operation.is_conditional else None
         with self._slot():
             data = b"" if operation.body is None else await _read(request)
