@@ -141,7 +141,7 @@ class Registry:
 
         def make(known: Org | None) -> Org:
             if known is not None:
-                raise OrgExists(f"org {org.org!r} exists; rotate its key with: org rotate-key {org.org}")
+                raise OrgExists(f"org {org.org!r} exists", hint=f"rotate its key with: org rotate-key {org.org}")
             if self._is_lost(org.org):
                 raise OrgExists(f"org {org.org!r} exists: {_LOST}")
             return org
@@ -192,7 +192,7 @@ class Registry:
             return org
         if self._is_lost(name):
             raise UnknownOrg(f"org {name!r} is not there yet: {_LOST}")
-        raise UnknownOrg(f"org {name!r} does not exist; create it with: org create {name}")
+        raise UnknownOrg(f"org {name!r} does not exist", hint=f"create it with: org create {name}")
 
     def _is_lost(self, name: str) -> bool:
         """Whether the log has an organisation that Redis does not. Raises RegistryUnavailable."""
