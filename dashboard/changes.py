@@ -16,7 +16,9 @@ SELECT toUnixTimestamp64Milli(at), org, version, actor, action FROM registry_cha
 WHERE ({org:String} = '' OR org = {org:String}) AND at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
 ORDER BY version DESC LIMIT {limit:UInt32}
 """
-_LOGGED: Final = "SELECT count() FROM (SELECT 1 FROM registry_log WHERE org = {org:String} LIMIT 1)"
+_LOGGED: Final = """
+SELECT org, max(version) FROM registry_log WHERE {org:String} = '' OR org = {org:String} GROUP BY org
+"""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -38,10 +40,9 @@ def changes(clickhouse: ClickHouse, *, org: str = "", since_ms: int = 0, limit: 
     ]
 
 
-def is_logged(clickhouse: ClickHouse, org: str) -> bool:
-    """Whether the log has this organisation; one that was never made has nothing. Raises ClickHouseFault."""
+def logged_versions(clickhouse: ClickHouse, org: str = "") -> dict[str, int]:
+    """The last version of one organisation, or of each (''), that the log has. Raises ClickHouseFault."""
     try:
-        ((found,),) = clickhouse.query(_LOGGED, {"org": org})
+        return {str(name): int(version) for name, version in clickhouse.query(_LOGGED, {"org": org})}
     except NotMigrated:
-        return False
-    return bool(found)
+        return {}

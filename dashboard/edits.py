@@ -10,6 +10,7 @@ import msgspec
 
 from dashboard import checks
 from dashboard.registry import Edit, RecordExists, UnknownRecord
+from dashboard.validation import problem_in
 from shared.organisation import ALL_FEATURES, MOST_KEYS, Budget, Key, Limits, Org, Price, Rule, plain_amount
 from shared.registry import DEFAULT_KEY, RegistryFault, hash_key, shown_of
 from shared.rules import problems_of
@@ -108,7 +109,8 @@ def set_limits(limits: Limits) -> Edit:
 def put_rule(rule: Rule) -> Edit:
     """Add a rule, or replace the one of this name in its place."""
     checked(rule)
-
+    if errors := problems_of((rule,)).errors:
+        raise RegistryFault(errors[0], field=_starred(rule))
     return lambda org: msgspec.structs.replace(org, rules=_sound(_put(org.rules, rule)))
 
 
@@ -173,7 +175,8 @@ def set_prices(prices: Sequence[Price]) -> Edit:
 
 def put_price(price: Price) -> Edit:
     """Add a price, or replace the one of this provider and model from this moment on."""
-    (sound,) = sound_prices([price])
+    _check_price(price)
+    sound = _plain_price(price)
 
     def edit(org: Org) -> Org:
         if any(_place(one) == _place(sound) for one in org.prices):
@@ -208,17 +211,26 @@ def remove_price(provider: str, model: str, since_ms: int | None) -> Edit:
 
 def sound_prices(prices: Sequence[Price]) -> tuple[Price, ...]:
     """Prices as they may be stored. Raises RegistryFault."""
-    for price in prices:
-        checked(price)
-        checks.check_model(price.model)
-    checks.check_money((), prices)
+    for number, price in enumerate(prices):
+        _check_price(price, f"prices[{number}].")
     if len({_place(price) for price in prices}) < len(prices):
         twice = next(one for one in prices if sum(_place(one) == _place(other) for other in prices) > 1)
         raise RegistryFault(
             f"price of {twice.provider}/{twice.model}: two of them have since_ms {twice.since_ms}; leave one out",
             field="prices",
         )
-    return tuple(_plain_price(price) for price in prices)
+    return tuple(map(_plain_price, prices))
+
+
+def _check_price(price: Price, place: str = "") -> None:
+    """`place`: where it stands among several, in front of the field's name."""
+    try:
+        checked(price)
+        checks.check_model(price.model)
+        checks.check_money((), [price])
+    except RegistryFault as fault:
+        fault.field = f"{place}{fault.field or ''}".rstrip(".") or None
+        raise
 
 
 def _plain_price(price: Price) -> Price:
@@ -309,7 +321,8 @@ def checked(record: "R") -> "R":
     try:
         return msgspec.convert(msgspec.to_builtins(record), type(record))
     except msgspec.ValidationError as error:
-        raise RegistryFault(str(error), field=checks.field_in(str(error))) from None
+        problem = problem_in(error, type(record))
+        raise RegistryFault(problem.told("record"), field=problem.field) from None
 
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -343,8 +356,19 @@ def _sound(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     errors = problems_of(rules).errors
     if errors:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise RegistryFault(f"{errors[0]}{more}", field="rules")
+        one = next((number for number, rule in enumerate(rules) if errors[0] in problems_of((rule,)).errors), None)
+        field = "rules" if one is None else f"rules[{one}].{_starred(rules[one])}"
+        raise RegistryFault(f"{errors[0]}{more}", field=field)
     return rules
+
+
+def _starred(rule: Rule) -> str:
+    """Of a rule that cannot be stored even alone, the first field that has a * where none may be."""
+    if "*" in (rule.model or "")[:-1]:
+        return "model"
+    if "*" in (rule.target.model or ""):
+        return "target.model"
+    return f"failover[{next(n for n, one in enumerate(rule.failover) if '*' in (one.model or ''))}].model"
 
 
 def _with(values: dict[str, str], key: str, value: str | None) -> dict[str, str]:

@@ -22,8 +22,11 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdminApi]:
 def test_targets_of_rules(api: AdminApi) -> None:
     """A * in a target's model is refused; a model that reads like provider and model is warned of."""
     api.ok("POST", "/orgs", {"org": "ruled"})
-    wrong = {"target": {"model": "gpt-4o*"}}
-    assert api.refused("PUT", "/orgs/ruled/rules/r", wrong) == (422, "invalid_value", "rules")
+    star, ok = {"model": "gpt-4o*"}, {"model": "gpt-4o"}
+    for wrong, field in (({"target": star}, "target.model"), ({"failover": [ok, star]}, "failover[1].model")):
+        assert api.refused("PUT", "/orgs/ruled/rules/r", wrong) == (422, "invalid_value", field)
+        rules = [{"name": "good"}, {"name": "wrong", **wrong}]
+        assert api.refused("PUT", "/orgs/ruled/rules", {"rules": rules}) == (422, "invalid_value", f"rules[1].{field}")
     [warning] = api.ok("PUT", "/orgs/ruled/rules/r", {"target": {"model": "grok/x"}})["warnings"]
     assert warning.startswith("rule 'r': a target's model 'grok/x' goes to whatever provider")
     known = {"target": {"provider": "groq", "model": "openai/gpt-oss-120b"}}

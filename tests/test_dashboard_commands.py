@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
-from redis import Redis
 
 from dashboard.__main__ import main
 from dashboard.commands.targets import shown_target, target
 from shared.organisation import Limits, Target
 from shared.registry import RegistryFault
+from tests.declared_orgs import ONE
 from tests.declared_site import CommandLine, at_a_terminal, records
 from tests.parts import running, start_redis
+from tests.registry_operator import empty
 
 SET_RULE: Final = ("rule", "set", "acme", "r")
 ROTATED: Final = "will be refused until they have the new one."
@@ -56,8 +57,7 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def line(own_redis: str) -> CommandLine:
     """An installation with one organisation that has something of everything."""
-    with Redis.from_url(own_redis) as client:
-        client.flushall()
+    empty(own_redis)
     made = CommandLine(own_redis)
     for command in THERE:
         assert made.run(*command).exit_code == 0, command
@@ -182,6 +182,26 @@ def test_a_burst_without_a_rate_is_refused(line: CommandLine) -> None:
     assert line.refused("limit", "set", "acme") == [f"key 'ci': {fix}"]
     [_, ci] = records(line.redis_url)["acme"].keys
     assert ci.limits == Limits(burst_requests=5)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (
+            "limits: {burst_requests: 5}",
+            "limits: burst_requests 5 limits nothing without a rate: set requests_per_s as",
+        ),
+        (
+            f"keys: [{{name: a, sha256: {ONE}, limits: {{burst_requests: 5}}}}]",
+            "keys: key 'a': burst_requests 5 limits",
+        ),
+        ("rules: [{name: a, failover: [{model: 'gpt-4o*'}]}]", "rules: rule 'a': a target's model 'gpt-4o*' has a *"),
+    ],
+)
+def test_a_file_says_no_less(line: CommandLine, section: str, said: str) -> None:
+    """What a command refuses, a file that declares it is refused for."""
+    [fault] = line.refused("apply", "-", text=f"orgs: {{acme: {{{section}}}}}")
+    assert fault.startswith(f"-: orgs.acme.{said}")
 
 
 def test_an_empty_target_is_a_fault() -> None:
