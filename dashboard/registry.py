@@ -150,7 +150,7 @@ class Registry:
 
         def make(known: Org | None) -> Org:
             if known is not None:
-                raise OrgExists(f"org {org.org!r} exists; rotate its key with: org rotate-key {org.org}")
+                raise OrgExists(f"org {org.org!r} exists", hint=f"rotate its key with: org rotate-key {org.org}")
             self._check_whole(org.org)
             return org
 
@@ -199,7 +199,7 @@ class Registry:
         if org is not None:
             return org
         self._check_whole(name)
-        raise UnknownOrg(f"org {name!r} does not exist; create it with: org create {name}")
+        raise UnknownOrg(f"org {name!r} does not exist", hint=f"create it with: org create {name}")
 
     def _whole(self, read: Callable[[], T]) -> T:
         """What is read of a registry that was whole from before until after. Raises RegistryIncomplete."""
@@ -216,8 +216,11 @@ class Registry:
 
     def _check_whole(self, name: str) -> None:
         """That an organisation which Redis does not have was not lost. Raises RegistryIncomplete."""
-        if not self._redis.exists(COMPLETE_KEY):
-            self._check_nothing_lost(name)
+        try:
+            if not self._redis.exists(COMPLETE_KEY):
+                self._check_nothing_lost(name)
+        except REDIS_ERRORS as error:
+            raise self._unavailable(error) from None
 
     def _check_nothing_lost(self, name: str = "") -> None:
         """Against the log: of one organisation, or of all (''). Raises RegistryIncomplete."""

@@ -26,7 +26,7 @@ SCHEMA: Final = schemathesis.openapi.from_dict(document(OPERATIONS))
 NOT_CHECKED: Final = {
     # A document cannot say all that a value must be: that names are unique, a URL is https, an amount is not 0.
     "positive_data_acceptance",
-    # It tries wrong secrets, and after ten of them is refused everything: tests/test_admin_api_door.py does it.
+    # It tries wrong secrets, and after ten of them the answer is 429: tests/test_admin_api_door.py does it.
     "ignored_auth",
 }
 # A rule may be named `test`: the path has more methods than the document has where the path is written out.

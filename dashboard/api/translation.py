@@ -5,6 +5,7 @@ from typing import Final
 from dashboard import registry
 from dashboard.api import faults
 from dashboard.api.faults import Fault
+from dashboard.api.operations import PREFIX
 from dashboard.read_only import RegistryReadOnly
 from shared.registry import RegistryFault
 
@@ -19,11 +20,17 @@ _KINDS: Final[dict[type[RegistryFault], type[Fault]]] = {
     registry.UnreadableRecord: faults.RecordUnreadable,
     RegistryReadOnly: faults.RegistryReadOnly,
 }
+_FIXES: Final[dict[type[RegistryFault], str]] = {
+    registry.UnknownOrg: f"; create it with POST {PREFIX}/orgs",
+    registry.OrgExists: f"; make a new key with POST {PREFIX}/orgs/{{org}}/keys/{{key}}/rotate",
+}
 
 
 def fault_of(error: RegistryFault | registry.RegistryUnavailable) -> Fault:
     """The same as a fault. One of a class that is not known here is one of the class that it is made of."""
     if isinstance(error, registry.RegistryUnavailable):
         return faults.RegistryUnavailable(str(error), retry_after_s=RETRY_AFTER_S)
-    kind = next(_KINDS[base] for base in type(error).__mro__ if base in _KINDS)
-    return kind(str(error), field=error.field)
+    kind = next(base for base in type(error).__mro__ if base in _KINDS)
+    # A hint is in the words of the command line; here its place is taken by one in those of HTTP.
+    fix = _FIXES.get(kind, "") if error.hint else ""
+    return _KINDS[kind](f"{error.message}{fix}", field=error.field)
