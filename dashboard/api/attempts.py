@@ -4,8 +4,8 @@ In: the address of a wrong secret, or that one was right. Out: nothing, or a fau
 buckets that refill steadily (GCRA), kept in memory; of the addresses as many as are named here, the one that was silent
 for longest goes first.
 
-What is counted by address tells who guesses that this is noticed, and counts it; it slows nobody who has the secret,
-also behind a proxy whose address is everybody's. Against guesses stands the length of the secret.
+Who has the secret is never slowed by wrong ones, not even behind a proxy whose address is everybody's. So this stops no
+guessing either, it only makes it cheap to refuse and easy to see: what stands against it is the secret's length.
 """
 
 from ipaddress import IPv6Address, ip_address
