@@ -17,7 +17,9 @@ WHERE ({org:String} = '' OR org = {org:String}) AND at >= fromUnixTimestamp64Mil
 AND ({before:UInt64} = 0 OR version < {before:UInt64})
 ORDER BY version DESC LIMIT {limit:UInt32}
 """
-_LOGGED: Final = "SELECT count() FROM (SELECT 1 FROM registry_log WHERE org = {org:String} LIMIT 1)"
+_LOGGED: Final = """
+SELECT org, max(version) FROM registry_log WHERE {org:String} = '' OR org = {org:String} GROUP BY org
+"""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -44,10 +46,9 @@ def changes(
     ]
 
 
-def is_logged(clickhouse: ClickHouse, org: str) -> bool:
-    """Whether the log has this organisation; one that was never made has nothing. Raises ClickHouseFault."""
+def logged_versions(clickhouse: ClickHouse, org: str = "") -> dict[str, int]:
+    """The last version of one organisation, or of each (''), that the log has. Raises ClickHouseFault."""
     try:
-        ((found,),) = clickhouse.query(_LOGGED, {"org": org})
+        return {str(name): int(version) for name, version in clickhouse.query(_LOGGED, {"org": org})}
     except NotMigrated:
-        return False
-    return bool(found)
+        return {}

@@ -19,14 +19,7 @@ _ENDPOINT: Final = re.compile(
 _LONGEST_FEATURE_BYTES: Final = 1024
 _LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\x00-\x1f\x7f]+")
-_PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
 PROVIDERS: Final = ("openai", "anthropic", "groq", "gemini", "azure")
-
-
-def field_in(problem: str) -> str | None:
-    """The field that msgspec complains about, of the text in which it does: `limits.body_bytes`, `rules[3].model`."""
-    found = _PLACE.search(problem)
-    return (found[1] or None) if found else None
 
 
 def check_feature(feature: str, field: str = "feature") -> str:

@@ -10,6 +10,7 @@ import msgspec
 
 from dashboard import checks
 from dashboard.registry import Edit, RecordExists, UnknownRecord
+from dashboard.validation import problem_in
 from shared.organisation import ALL_FEATURES, MOST_KEYS, Budget, Key, Limits, Org, Price, Rule
 from shared.registry import DEFAULT_KEY, RegistryFault, hash_key, shown_of
 from shared.rules import problems_of
@@ -95,7 +96,8 @@ def set_limits(limits: Limits) -> Edit:
 def put_rule(rule: Rule) -> Edit:
     """Add a rule, or replace the one of this name in its place."""
     checked(rule)
-
+    if errors := problems_of((rule,)).errors:
+        raise RegistryFault(errors[0], field="model")
     return lambda org: msgspec.structs.replace(org, rules=_sound(_put(org.rules, rule)))
 
 
@@ -148,13 +150,20 @@ def remove_budget(name: str) -> Edit:
 
 def set_prices(prices: Sequence[Price]) -> Edit:
     """All negotiated prices at once."""
-    _check_prices(prices)
+    for number, price in enumerate(prices):
+        _check_price(price, f"prices[{number}].")
+    if len({_place(price) for price in prices}) < len(prices):
+        twice = next(one for one in prices if sum(_place(one) == _place(other) for other in prices) > 1)
+        raise RegistryFault(
+            f"price of {twice.provider}/{twice.model}: two of them have since_ms {twice.since_ms}; leave one out",
+            field="prices",
+        )
     return lambda org: checked(msgspec.structs.replace(org, prices=tuple(prices)))
 
 
 def put_price(price: Price) -> Edit:
     """Add a price, or replace the one of this provider and model from this moment on."""
-    _check_prices([price])
+    _check_price(price)
 
     def edit(org: Org) -> Org:
         if any(_place(one) == _place(price) for one in org.prices):
@@ -187,17 +196,15 @@ def remove_price(provider: str, model: str, since_ms: int | None) -> Edit:
     return edit
 
 
-def _check_prices(prices: Sequence[Price]) -> None:
-    for price in prices:
+def _check_price(price: Price, place: str = "") -> None:
+    """`place`: where it stands among several, in front of the field's name."""
+    try:
         checked(price)
         checks.check_model(price.model)
-    checks.check_money((), prices)
-    if len({_place(price) for price in prices}) < len(prices):
-        twice = next(one for one in prices if sum(_place(one) == _place(other) for other in prices) > 1)
-        raise RegistryFault(
-            f"price of {twice.provider}/{twice.model}: two of them have since_ms {twice.since_ms}; leave one out",
-            field="prices",
-        )
+        checks.check_money((), [price])
+    except RegistryFault as fault:
+        fault.field = f"{place}{fault.field or ''}".rstrip(".") or None
+        raise
 
 
 def _place(price: Price) -> tuple[str, str, int]:
@@ -277,7 +284,8 @@ def checked(record: "R") -> "R":
     try:
         return msgspec.convert(msgspec.to_builtins(record), type(record))
     except msgspec.ValidationError as error:
-        raise RegistryFault(str(error), field=checks.field_in(str(error))) from None
+        problem = problem_in(error, type(record))
+        raise RegistryFault(problem.told("record"), field=problem.field) from None
 
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -311,7 +319,8 @@ def _sound(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     errors = problems_of(rules).errors
     if errors:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise RegistryFault(f"{errors[0]}{more}", field="rules")
+        one = next((number for number, rule in enumerate(rules) if errors[0] in problems_of((rule,)).errors), None)
+        raise RegistryFault(f"{errors[0]}{more}", field="rules" if one is None else f"rules[{one}].model")
     return rules
 
 

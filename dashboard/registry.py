@@ -7,11 +7,11 @@ else changed something meanwhile, so that of two edits at the same moment none i
 import copy
 import importlib.resources
 from collections.abc import Callable
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 
-from dashboard.changes import is_logged
+from dashboard.changes import logged_versions
 from dashboard.clickhouse import ClickHouse, ClickHouseFault
 from shared.clock import unix_ms
 from shared.environment import SecretUrl
@@ -32,16 +32,25 @@ from shared.registry import (
 )
 
 Edit = Callable[[Org], Org]
-_LOST: Final = (
-    "Redis was emptied, and has not got it back from the log in ClickHouse yet; an ingestor does that within seconds"
-)
+T = TypeVar("T")
+_NO_MARK: Final = "Redis lacks the mark that its registry is whole: it is new, or was emptied"
+_INGESTOR: Final = "an ingestor fills it from the log in ClickHouse, and marks it, within seconds"
 
+_NAMED: Final = 10
+"""Of what is lost, in a fault about it."""
 _SOCKET_TIMEOUT_S: Final = 5.0
 _CHANGE: Final = importlib.resources.files("dashboard").joinpath("change.lua").read_text(encoding="utf-8")
 
 
 class RegistryUnavailable(Exception):
     """Redis does not answer; nothing was changed, or it is unknown whether it was."""
+
+
+class RegistryIncomplete(RegistryUnavailable):
+    """Redis has lost organisations and has not got them back yet, or may have and nobody can tell; nothing was changed.
+
+    What is made then would take the place of what comes back, and a list would be taken for all there is.
+    """
 
 
 class UnknownOrg(RegistryFault):
@@ -71,8 +80,8 @@ class UnreadableRecord(RegistryFault):
 class Registry:
     """The operator's side of the registry. `actor` is who changes it, as the log shows.
 
-    `clickhouse`, where the log is, is asked about organisations that a Redis without its mark does not have: it may
-    have lost them, and one that is made anew meanwhile would take the place of the one that is brought back.
+    `clickhouse`, where the log is, is asked what a Redis without its mark has lost; where it is not known, such a Redis
+    is asked for nothing but organisations that it has.
     """
 
     def __init__(self, redis_url: SecretUrl, *, actor: str, clickhouse: ClickHouse | None = None) -> None:
@@ -104,20 +113,17 @@ class Registry:
             raise self._unavailable(error) from None
 
     def orgs(self) -> list[Org]:
-        """All organisations by name. Raises RegistryUnavailable, RegistryFault."""
-        try:
-            records = self._redis.hgetall(ORGS_KEY)
-        except REDIS_ERRORS as error:
-            raise self._unavailable(error) from None
+        """All organisations by name. Raises RegistryIncomplete, RegistryUnavailable, RegistryFault."""
+        records = self._whole(lambda: self._redis.hgetall(ORGS_KEY))
         return sorted((_read(name, record) for name, record in records.items()), key=lambda org: org.org)
 
     def page(self, after: str, limit: int) -> tuple[list[Org], str | None]:
         """The next organisations by name behind `after`, and what to ask for next, None at the end.
 
-        Raises RegistryUnavailable, RegistryFault.
+        Raises RegistryIncomplete, RegistryUnavailable, RegistryFault.
         """
+        known: Any = self._whole(lambda: self._redis.hkeys(ORGS_KEY))  # bytes, as this client decodes nothing
         try:
-            known: Any = self._redis.hkeys(ORGS_KEY)  # bytes, as this client decodes nothing
             names = sorted(name for name in known if name > after.encode())
             here, there_is_more = names[:limit], len(names) > limit
             records = self._redis.hmget(ORGS_KEY, here) if here else []
@@ -127,7 +133,7 @@ class Registry:
         return orgs, here[-1].decode(errors="replace") if there_is_more else None
 
     def org(self, name: str) -> Org:
-        """One organisation. Raises UnknownOrg, RegistryUnavailable, RegistryFault."""
+        """One organisation. Raises UnknownOrg, RegistryIncomplete, RegistryUnavailable, RegistryFault."""
         check_org_name(name)
         try:
             record = self._redis.hget(ORGS_KEY, name)
@@ -136,14 +142,16 @@ class Registry:
         return self._known(name, None if record is None else _read(name, record))
 
     def create(self, org: Org, action: str) -> Org:
-        """Store a new organisation; its version is set here. Raises OrgExists, RegistryFault, RegistryUnavailable."""
+        """Store a new organisation; its version is set here.
+
+        Raises OrgExists, RegistryIncomplete, RegistryUnavailable, RegistryFault.
+        """
         check_org_name(org.org)
 
         def make(known: Org | None) -> Org:
             if known is not None:
-                raise OrgExists(f"org {org.org!r} exists; rotate its key with: org rotate-key {org.org}")
-            if self._is_lost(org.org):
-                raise OrgExists(f"org {org.org!r} exists: {_LOST}")
+                raise OrgExists(f"org {org.org!r} exists", hint=f"rotate its key with: org rotate-key {org.org}")
+            self._check_whole(org.org)
             return org
 
         return self._change(org.org, make, action)
@@ -152,7 +160,7 @@ class Registry:
         """Change an organisation; `version`: only if it still is this one.
 
         `action` is what the log says was done, never with a secret in it. Raises UnknownOrg, VersionConflict,
-        RegistryUnavailable, RegistryFault and whatever the edit raises.
+        RegistryIncomplete, RegistryUnavailable, RegistryFault and whatever the edit raises.
         """
         check_org_name(name)
 
@@ -190,22 +198,52 @@ class Registry:
     def _known(self, name: str, org: Org | None) -> Org:
         if org is not None:
             return org
-        if self._is_lost(name):
-            raise UnknownOrg(f"org {name!r} is not there yet: {_LOST}")
-        raise UnknownOrg(f"org {name!r} does not exist; create it with: org create {name}")
+        self._check_whole(name)
+        raise UnknownOrg(f"org {name!r} does not exist", hint=f"create it with: org create {name}")
 
-    def _is_lost(self, name: str) -> bool:
-        """Whether the log has an organisation that Redis does not. Raises RegistryUnavailable."""
+    def _whole(self, read: Callable[[], T]) -> T:
+        """What is read of a registry that was whole from before until after. Raises RegistryIncomplete."""
         try:
-            if self.clickhouse is None or self._redis.exists(COMPLETE_KEY):
-                return False
-            return is_logged(self.clickhouse, name)
+            while True:
+                mark = self._redis.get(COMPLETE_KEY)
+                if mark is None:
+                    self._check_nothing_lost()
+                found = read()
+                if self._redis.get(COMPLETE_KEY) == mark:
+                    return found
         except REDIS_ERRORS as error:
             raise self._unavailable(error) from None
+
+    def _check_whole(self, name: str) -> None:
+        """That an organisation which Redis does not have was not lost. Raises RegistryIncomplete."""
+        try:
+            if not self._redis.exists(COMPLETE_KEY):
+                self._check_nothing_lost(name)
+        except REDIS_ERRORS as error:
+            raise self._unavailable(error) from None
+
+    def _check_nothing_lost(self, name: str = "") -> None:
+        """Against the log: of one organisation, or of all (''). Raises RegistryIncomplete."""
+        if self.clickhouse is None:
+            raise RegistryIncomplete(
+                f"{_NO_MARK}; {_INGESTOR}: wait for it, or set LECTR_CLICKHOUSE_URL, so that the log can be asked"
+            )
+        held = self._versions(name)
+        try:
+            logged = logged_versions(self.clickhouse, name)
         except ClickHouseFault as fault:
-            raise RegistryUnavailable(
-                f"whether org {name!r} exists is not known: Redis lacks the mark that it is complete, and {fault}"
-            ) from None
+            raise RegistryIncomplete(f"{_NO_MARK}, and what the log has is not known: {fault}") from None
+        lost = sorted(org for org, version in logged.items() if held.get(org, 0) < version)
+        if lost:
+            named = ", ".join(map(repr, lost[:_NAMED])) + (", …" if len(lost) > _NAMED else "")
+            raise RegistryIncomplete(f"Redis has lost organisations ({len(lost)}: {named}); {_INGESTOR}: wait for it")
+
+    def _versions(self, name: str) -> dict[str, int]:
+        """Those that Redis has: of one organisation, or of all ('')."""
+        if name:
+            return {name: int(self._redis.zscore(VERSIONS_KEY, name) or 0)}
+        found: Any = self._redis.zrange(VERSIONS_KEY, 0, -1, withscores=True)
+        return {org.decode(errors="replace"): int(version) for org, version in found}
 
     def _unavailable(self, error: Exception) -> RegistryUnavailable:
         return RegistryUnavailable(

@@ -10,7 +10,7 @@ from shared.environment import LogLevel, Secret, SecretUrl, SettingsFault, parse
 from shared.redis_url import check_redis_url
 
 SHORTEST_SECRET: Final = 16
-"""Characters of the admin secret: what can be guessed at a few guesses a second must be long."""
+"""Characters of the admin secret: nothing but its length keeps it from being guessed."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

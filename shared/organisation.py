@@ -1,7 +1,8 @@
 """What an operator sets for one organisation: keys, rules, limits, budgets, endpoints, policies.
 
 A record is plain data with bounds; where it lives is `registry`'s business. Older readers pass over fields that they do
-not know: a new field has a default that means what its absence meant.
+not know: a new field has a default that means what its absence meant. Where a type alone would tell people too little,
+`expected` in its `extra` tells what its values are.
 """
 
 from collections.abc import Iterable
@@ -23,12 +24,23 @@ MOST_PRICES: Final = 1_000
 MOST_FAILOVER: Final = 5
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$(?!\\n)")]
+Sha256 = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^[0-9a-f]{64}$(?!\\n)", extra={"expected": "64 digits of hex, the hash of a key and never the key"}
+    ),
+]
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,62}$(?!\n)"
 """In Python a $ stands before a last line break too."""
-Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
+Name = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=NAME_PATTERN,
+        extra={"expected": "1-63 of A-Z a-z 0-9 . _ - and space, beginning with a letter or digit"},
+    ),
+]
 """Of what an organisation has several of: unique among its like."""
-Money = Annotated[Decimal, msgspec.Meta()]
+Money = Annotated[Decimal, msgspec.Meta(extra={"expected": "an amount of US dollars, like 250.00"})]
 """US dollars; see `amount_problem`. Text in JSON, so that nothing rounds it."""
 MOST_USD: Final = Decimal(10**9)
 """A slip of a few digits stays below what sums and columns hold."""

@@ -39,12 +39,15 @@ _ORG_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 class RegistryFault(ValueError):
     """A registry value that cannot be used; the text names the field and the fix.
 
-    `field` is the name of the field alone, for programs, where it is known.
+    `field` is the name of the field alone, for programs, where it is known. `hint` is a fix in the words of the command
+    line, at the end of the text; other doors say `message`, which is without it.
     """
 
-    def __init__(self, message: str, *, field: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, field: str | None = None, hint: str = "") -> None:
+        super().__init__(f"{message}; {hint}" if hint else message)
+        self.message = message
         self.field = field
+        self.hint = hint
 
 
 class _OrgBefore(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.parts import Part, clean_environ, python, running, start_redis
-from tests.registry_operator import Operator
+from tests.registry_operator import Operator, mark_whole
 
 SECRET = "velvet-harbour-admin-secret"
 PREFIX = "/api/v1"
@@ -114,6 +114,7 @@ def start_api(directory: Path, redis_url: str, **settings: str) -> AdminApi:
 def admin_apis(directory: Path, **settings: str) -> Iterator[AdminApi]:
     """A Redis and an API that serves; both end with the block."""
     redis, redis_url = start_redis(directory / "redis")
+    mark_whole(redis_url)
     with running(redis):
         api = start_api(directory, redis_url, **settings)
         api.redis = redis

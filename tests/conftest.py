@@ -15,6 +15,7 @@ from tests.ingestor_process import Stores, new_database, stores_in
 from tests.lectr import Lectr, start_lectr
 from tests.mock_process import MockProcess
 from tests.parts import Gateway, running, start_clickhouse, start_redis
+from tests.registry_operator import mark_whole
 from tests.shipper_site import Sender, Store, store_in
 
 # How fast an example is says what else the machine does.
@@ -26,6 +27,7 @@ settings.load_profile("any machine")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Redis server for tests that need no other part."""
     part, url = start_redis(tmp_path_factory.mktemp("redis"))
+    mark_whole(url)
     with running(part):
         yield url
 

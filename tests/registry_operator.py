@@ -1,11 +1,26 @@
 """An operator in a test: the edits that both doors make, on a Redis of the test's own."""
 
+from redis import Redis
+
 from dashboard import edits
 from dashboard.registry import Registry
 from shared.clock import unix_ms
 from shared.environment import SecretUrl
 from shared.organisation import Org
-from shared.registry import DEFAULT_KEY, new_key
+from shared.registry import COMPLETE_KEY, DEFAULT_KEY, new_key
+
+
+def mark_whole(redis_url: str) -> None:
+    """As an ingestor marks it that looked for what was lost, and found nothing."""
+    with Redis.from_url(redis_url) as client:
+        client.set(COMPLETE_KEY, "marked")
+
+
+def empty(redis_url: str) -> None:
+    """A new registry, and marked."""
+    with Redis.from_url(redis_url) as client:
+        client.flushall()
+    mark_whole(redis_url)
 
 
 class Operator(Registry):
@@ -13,6 +28,9 @@ class Operator(Registry):
 
     def __init__(self, redis_url: str) -> None:
         super().__init__(SecretUrl(redis_url), actor="test")
+
+    def _check_nothing_lost(self, name: str = "") -> None:
+        """The test's own Redis never had anything before, and has no ingestor that would mark it."""
 
     def create_org(self, name: str) -> tuple[Org, str]:
         """The organisation and its key."""

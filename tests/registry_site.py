@@ -11,11 +11,12 @@ from typing import Any
 from redis import Redis
 
 from shared.organisation import Key, Org
-from shared.registry import COMPLETE_KEY, hash_key
+from shared.registry import hash_key
 from tests.canaries import provider_key
 from tests.lectr import chat
 from tests.mock_process import MockProcess
 from tests.parts import Gateway, Part, admin, fetch, running, start_redis, upstreams_of, wait_until
+from tests.registry_operator import mark_whole
 
 DEADLINE_S = 20.0
 """One second is promised; a busy test machine gets more, yet less than a poll takes. The measured time is printed."""
@@ -96,9 +97,8 @@ def sites(directory: Path, mock: MockProcess) -> Iterator[Site]:
     """A site; its gateways and its Redis end with the block."""
     part, url = start_redis(directory / "redis")
     site = Site(directory, part, url, mock, [])
-    with site.client() as client:
-        # As the ingestor marks it: where the mark is missing, gateways look again every second.
-        client.set(COMPLETE_KEY, "marked")
+    # Where the mark is missing, gateways look again every second.
+    mark_whole(url)
     try:
         yield site
     finally:

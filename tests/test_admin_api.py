@@ -185,7 +185,7 @@ def test_all_rules_at_once(site: Site) -> None:
     assert site.ok("PUT", "/rules", {"rules": answer["rules"]}) == answer
     stored = site.stored
     assert site.refused("PUT", "/rules", {"rules": [*rules, rules[0]]}) == (422, "invalid_value", "rules")
-    assert site.refused("PUT", "/rules/x", {"model": "a*b"}) == (422, "invalid_value", "rules")
+    assert site.refused("PUT", "/rules/x", {"model": "a*b"}) == (422, "invalid_value", "model")
     assert site.stored == stored
     assert site.ok("PUT", "/rules", {"rules": []})["rules"] == []
     assert site.stored.rules == ()
@@ -235,7 +235,7 @@ def test_limits(site: Site) -> None:
     assert site.ok("PUT", "/limits", {"body_bytes": 1}) == {**NO_LIMITS, "body_bytes": 1}
     assert site.ok("GET", "/limits") == {**NO_LIMITS, "body_bytes": 1}
     assert site.refused("PUT", "/limits", {"body_bytes": 0}) == (422, "invalid_value", "body_bytes")
-    assert site.refused("PUT", "/limits", {"bodybytes": 1}) == (422, "invalid_value", None)
+    assert site.refused("PUT", "/limits", {"bodybytes": 1}) == (422, "invalid_value", "bodybytes")
 
 
 def test_budgets(site: Site) -> None:

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from redis import Redis
 
 from dashboard import edits
 from shared.clock import unix_ms
 from shared.organisation import Rule, Target
-from shared.registry import COMPLETE_KEY
 from tests.admin_api import PREFIX, AdminApi, admin_apis, start_api
 from tests.admin_api_cases import CLOSED, ask, by_id
 from tests.ingestor_process import new_database
@@ -26,8 +24,6 @@ def api(tmp_path_factory: pytest.TempPathFactory, clickhouse_url: str) -> Iterat
     new_database(clickhouse_url)
     directory = tmp_path_factory.mktemp("admin_clickhouse")
     with admin_apis(directory, LECTR_CLICKHOUSE_URL=f"{clickhouse_url}/lectr") as made:
-        with Redis.from_url(made.redis_url) as client:
-            client.set(COMPLETE_KEY, "whole")
         operator = made.operator()
         operator.create_org("acme")
         rule = Rule(name="cheap", model="gpt-4o", target=Target(model="gpt-4o-mini"))

@@ -28,24 +28,17 @@ from dashboard.declared.text import MOST_BYTES
 from dashboard.registry import VersionConflict
 from shared.environment import Secret, SecretUrl
 from shared.organisation import Key, Org
-from shared.registry import COMPLETE_KEY, LOG_KEY, new_key
+from shared.registry import LOG_KEY, new_key
 from tests.admin_api import PREFIX, SECRET, AdminApi, admin_apis
 from tests.declared_orgs import ACME, ONE, TWO
 from tests.declared_site import CommandLine, records, unversioned
 from tests.parts import wait_until
 from tests.raw_http import connect, read_until
-from tests.registry_operator import Operator
+from tests.registry_operator import Operator, empty
 
 Client = TestClient[web.Request, web.Application]
 BETA: dict[str, Any] = {"keys": [{"name": "org", "sha256": TWO}, {"name": "app", "sha256": ONE}]}
 NOBODY = {"org": False, "keys": []}
-
-
-def empty(redis_url: str) -> None:
-    """A registry that never had anything, and is whole."""
-    with Redis.from_url(redis_url) as client:
-        client.flushall()
-        client.set(COMPLETE_KEY, "whole")
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ import pytest
 import requests
 import schemathesis
 from hypothesis import settings
-from redis import Redis
 
 from dashboard.api.openapi import document
 from dashboard.api.operations import OPERATIONS
 from tests.admin_api import SECRET, AdminApi, admin_apis
 from tests.ingestor_process import new_database
+from tests.registry_operator import empty
 
 FULL: Final = "--full" in sys.argv
 HEADERS: Final = {"Authorization": f"Bearer {SECRET}"}
@@ -27,7 +27,7 @@ SCHEMA: Final = schemathesis.openapi.from_dict(document(OPERATIONS))
 NOT_CHECKED: Final = {
     # A document cannot say all that a value must be: that names are unique, a URL is https, an amount is not 0.
     "positive_data_acceptance",
-    # It tries wrong secrets, and after ten of them is refused everything: tests/test_admin_api_door.py does it.
+    # It tries wrong secrets, and after ten of them the answer is 429: tests/test_admin_api_door.py does it.
     "ignored_auth",
 }
 # A rule may be named `test`: the path has more methods than the document has where the path is written out.
@@ -83,8 +83,7 @@ def test_one_after_another(api: AdminApi, session: requests.Session, seen: Count
 
     class Operators(SCHEMA.as_state_machine()):  # type: ignore[misc] # made at run time
         def setup(self) -> None:
-            with Redis.from_url(api.redis_url) as client:
-                client.flushall()  # what an earlier run made would be another answer to the same request
+            empty(api.redis_url)  # what an earlier run made would be another answer to the same request
 
         def call(self, case: Any, **_: Any) -> Any:
             return case.call(base_url=api.url, session=session)

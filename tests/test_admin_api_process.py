@@ -18,6 +18,7 @@ from shared.registry import LOG_KEY, ORGS_KEY
 from tests.admin_api import PREFIX, SECRET, AdminApi, Reply, admin_apis, start_api
 from tests.parts import free_port, run_command, running, start_redis, wait_until
 from tests.raw_http import connect, read_all, read_until
+from tests.registry_operator import mark_whole
 
 
 @pytest.fixture
@@ -131,7 +132,8 @@ def test_without_redis(tmp_path: Path, scheme: str) -> None:
         assert "registry_unavailable" in api.process.output
         assert "hunter2" not in api.process.output + "".join(map(str, api.written))
         if scheme == "redis":
-            redis, _ = start_redis(tmp_path / "redis", port)
+            redis, redis_url = start_redis(tmp_path / "redis", port)
+            mark_whole(redis_url)
             with running(redis), Redis(port=port) as client:
                 client.config_set("requirepass", "hunter2")
                 wait_until(lambda: api.ask("GET", "/readyz", secret=None).status == 200)

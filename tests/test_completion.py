@@ -15,12 +15,13 @@ from click.shell_completion import BashComplete, FishComplete, ZshComplete
 from dashboard.__main__ import main
 from tests.declared_site import CommandLine
 from tests.parts import ROOT, clean_environ, free_port, running, start_redis
-from tests.registry_operator import Operator
+from tests.registry_operator import Operator, mark_whole
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     part, redis_url = start_redis(tmp_path_factory.mktemp("completion"))
+    mark_whole(redis_url)
     with running(part):
         operator = Operator(redis_url)
         for name in ("acme", "acme-eu", "beta"):

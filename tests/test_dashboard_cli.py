@@ -13,7 +13,7 @@ from redis import Redis
 from shared.organisation import Azure
 from shared.registry import CHANGES_CHANNEL, LOG_KEY, ORGS_KEY, VERSION_KEY, RegistryFault, decode_org, hash_key
 from tests.parts import free_port, run_command, running, start_redis
-from tests.registry_operator import Operator
+from tests.registry_operator import Operator, empty, mark_whole
 
 PASSWORD = "hunter2-velvet"
 KEY = re.compile(r"lc_key_[A-Za-z0-9_-]{43,}")
@@ -30,8 +30,7 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def url(own_redis: str) -> str:
     """An empty registry."""
-    with Redis.from_url(own_redis) as client:
-        client.flushall()
+    empty(own_redis)
     return own_redis
 
 
@@ -313,6 +312,7 @@ def test_redis_down(command: tuple[str, ...]) -> None:
 def test_redis_that_wants_a_password(tmp_path: Path) -> None:
     """A Redis that refuses the password is told apart by its name in the one line; the password is not in it."""
     part, url = start_redis(tmp_path)
+    mark_whole(url)
     with running(part), Redis.from_url(url) as client:
         client.config_set("requirepass", "the right one")
         line = refusal(url.replace("redis://", f"redis://:{PASSWORD}@"), "org", "list")

@@ -4,6 +4,7 @@ import http.server
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,15 +13,15 @@ from click.testing import CliRunner, Result
 from dashboard import edits
 from dashboard.__main__ import main
 from dashboard.api.registry_calls import RegistryCalls
-from dashboard.changes import Change, changes, is_logged
+from dashboard.changes import Change, changes, logged_versions
 from dashboard.clickhouse import ClickHouse, ClickHouseFault, ClickHouseRefused, ClickHouseUnavailable, NotMigrated
 from dashboard.commands.values import shown_moment
 from dashboard.in_use import Use, keys_in_use, rules_in_use
-from dashboard.registry import OrgExists, Registry, RegistryUnavailable, UnknownOrg
+from dashboard.registry import Registry, RegistryIncomplete, RegistryUnavailable, UnknownOrg
 from shared.clock import unix_ms
 from shared.environment import SecretUrl
 from shared.organisation import Org, Rule, Target
-from shared.registry import COMPLETE_KEY
+from shared.registry import COMPLETE_KEY, ORGS_KEY, VERSIONS_KEY, encode_org
 from tests.ingestor_process import new_database
 from tests.parts import execute, free_port
 from tests.registry_operator import Operator
@@ -98,8 +99,9 @@ def test_changes_the_latest_first(site: Site) -> None:
     assert changes(site.clickhouse, org="org-0", limit=10) == [made[3], made[1]]
     assert changes(site.clickhouse, org="org-1", since_ms=3_000, limit=10) == [made[4], made[2]]
     assert changes(site.clickhouse, org="' OR 1", limit=10) == []
-    assert is_logged(site.clickhouse, "org-0")
-    assert not is_logged(site.clickhouse, "org-2")
+    assert logged_versions(site.clickhouse) == {"org-0": 4, "org-1": 5}
+    assert logged_versions(site.clickhouse, "org-0") == {"org-0": 4}
+    assert logged_versions(site.clickhouse, "org-2") == {}
 
 
 def test_audit(site: Site) -> None:
@@ -166,51 +168,82 @@ def test_lists_say_what_is_in_use(site: Site, command: str, heads: list[str], na
         assert PASSWORD not in line
 
 
-def test_an_organisation_that_redis_lost_is_not_made_anew(site: Site) -> None:
-    """While it is on its way back from the log it exists, and cannot be changed yet; others can be made."""
+def test_what_redis_lost_is_not_made_anew(site: Site) -> None:
+    """While it is on its way back from the log nothing takes its place; what was not lost can be made and changed."""
     site.log("acme", 1, 1_000)
     registry = site.registry()
-    with pytest.raises(OrgExists, match=r"^org 'acme' exists: Redis was emptied, .* an ingestor does that within"):
-        registry.create(Org(org="acme", version=0), "create org")
     asks: tuple[Callable[[], Org], ...] = (
+        lambda: registry.create(Org(org="acme", version=0), "create org"),
         lambda: registry.edit("acme", edits.switch(enabled=False), "switch"),
         lambda: registry.org("acme"),
     )
     for ask in asks:
-        with pytest.raises(UnknownOrg, match=r"^org 'acme' is not there yet: Redis was emptied"):
+        with pytest.raises(RegistryIncomplete, match=r"^Redis has lost organisations \(1: 'acme'\); an ingestor fills"):
             ask()
     assert registry.create(Org(org="fresh", version=0), "create org").org == "fresh"
+    assert not registry.edit("fresh", edits.switch(enabled=False), "switch").enabled
     with pytest.raises(UnknownOrg, match=r"^org 'nobody' does not exist; create it with: org create nobody"):
         registry.org("nobody")
+
+
+@pytest.mark.parametrize("back", [0, 1], ids=["gone", "older"])
+def test_half_a_registry_is_not_taken_for_all(site: Site, tmp_path: Path, back: int) -> None:
+    """Lists, exports and plans of a Redis that lost organisations, or changes, say so; told again, once all is back."""
+    old, key = site.operator.create_org("acme")
+    new = site.operator.set_enabled("acme", enabled=False)
+    site.log("acme", new.version, 1_000)
+    file = tmp_path / "orgs.yaml"
+    redis = site.operator._redis
+    redis.set(COMPLETE_KEY, "whole")
+    file.write_text(site.run("export").stdout)
+    whole: list[Any] = [redis.dump(ORGS_KEY), redis.dump(VERSIONS_KEY)]
+    redis.flushall()
+    if back:
+        redis.hset(ORGS_KEY, "acme", encode_org(old))
+        redis.zadd(VERSIONS_KEY, {"acme": old.version})
+    questions = (("org", "list"), ("org", "list", "--json"), ("export",), ("plan", str(file)), ("apply", str(file)))
+    for question in questions:
+        done = site.run(*question)
+        assert (done.exit_code, done.stdout) == (2, ""), question
+        assert done.stderr.startswith("lectr: Redis has lost organisations (1: 'acme'); an ingestor"), done.stderr
+    with pytest.raises(RegistryIncomplete):
+        site.registry().page("", 10)
+    for name, dumped in zip((ORGS_KEY, VERSIONS_KEY), whole, strict=True):
+        redis.restore(name, 0, dumped, replace=True)
+    assert site.run("plan", str(file)).exit_code == 0
+    assert site.rows("org", "list")[1][:2] == ["acme", "disabled"]
+    assert key not in file.read_text()
 
 
 async def test_nor_through_the_http_api(site: Site) -> None:
     """Its threads ask the log as the command line does."""
     site.log("acme", 1, 1_000)
     calls = RegistryCalls(SecretUrl(site.redis_url), actor="api", clickhouse=site.clickhouse)
-    with pytest.raises(OrgExists, match="Redis was emptied"):
+    with pytest.raises(RegistryIncomplete, match="has lost organisations"):
         await calls.run(lambda registry: registry.create(Org(org="acme", version=0), "create org"))
     await calls.close()
 
 
 def test_a_whole_redis_is_believed(site: Site) -> None:
-    """With its mark what is not there does not exist, and the log is not asked; nor is it where it is not known."""
+    """With its mark what is not there does not exist, and the log is not asked."""
     site.log("acme", 1, 1_000)
     site.operator._redis.set(COMPLETE_KEY, "whole")
     assert site.registry().create(Org(org="acme", version=0), "create org").version > 1
-    site.operator._redis.flushall()
-    site.point_to(None)
-    assert site.run("org", "create", "acme").exit_code == 0
 
 
-def test_without_the_log_nobody_knows(site: Site) -> None:
-    """A Redis without its mark and a ClickHouse that does not answer: refused in one line."""
-    site.point_to(f"http://127.0.0.1:{free_port()}/lectr")
-    done = site.run("org", "create", "acme")
-    assert (done.exit_code, done.stdout) == (2, "")
-    [line] = done.stderr.splitlines()
-    assert line.startswith("lectr: whether org 'acme' exists is not known: Redis lacks the mark")
-    assert "LECTR_CLICKHOUSE_URL=" in line
+@pytest.mark.parametrize("question", [("org", "create", "acme"), ("org", "list"), ("key", "add", "acme", "web")])
+def test_without_the_log_nobody_knows(site: Site, question: tuple[str, ...]) -> None:
+    """A Redis without its mark, and no log that could be asked: refused in one line that says what to do."""
+    for url, fix in (
+        (None, "set LECTR_CLICKHOUSE_URL"),
+        (f"http://127.0.0.1:{free_port()}/x", "LECTR_CLICKHOUSE_URL="),
+    ):
+        site.point_to(url)
+        done = site.run(*question)
+        assert (done.exit_code, done.stdout) == (2, "")
+        [line] = done.stderr.splitlines()
+        assert line.startswith("lectr: Redis lacks the mark that its registry is whole: it is new, or was emptied")
+        assert fix in line
 
 
 def test_a_new_installation_has_no_log(site: Site) -> None:
@@ -297,7 +330,7 @@ def test_a_refill_ends_the_wait(site: Site) -> None:
     """Once the mark is there again, the organisation can be changed as ever."""
     site.log("acme", 1, 1_000)
     registry = site.registry()
-    with pytest.raises(UnknownOrg):
+    with pytest.raises(RegistryIncomplete):
         registry.org("acme")
     site.operator.create_org("acme")
     assert registry.edit("acme", edits.switch(enabled=False), "switch").enabled is False

@@ -20,7 +20,7 @@ from shared.registry import LOG_KEY, hash_key
 from tests.declared_orgs import ACME, ONE, REGISTRIES, TWO
 from tests.declared_site import CommandLine, records, unversioned
 from tests.parts import ROOT, clean_environ, free_port, python, running, start_redis
-from tests.registry_operator import Operator
+from tests.registry_operator import Operator, empty, mark_whole
 
 FILE = f"""
 orgs:
@@ -41,8 +41,7 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def url(own_redis: str) -> str:
     """An empty registry."""
-    with Redis.from_url(own_redis) as client:
-        client.flushall()
+    empty(own_redis)
     return own_redis
 
 
@@ -307,6 +306,7 @@ def test_import_needs_what_export_wrote(line: CommandLine, own_redis: str, opera
     """Export here and import there: the same records; what was there besides is left alone."""
     operator.create(ACME, "create")
     key = operator.create_org("beta")[1]
+    mark_whole(own_redis.replace("/0", "/1"))
     there = CommandLine(own_redis.replace("/0", "/1"))
     there.said("org", "create", "other")
     done = there.run("import", "-", text=line.said("export", "--json"))
@@ -323,8 +323,8 @@ def test_import_needs_what_export_wrote(line: CommandLine, own_redis: str, opera
 def test_any_registry_moves_whole(own_redis: str, orgs: list[Org]) -> None:
     """Whatever an installation's organisations are, export and import make the same ones elsewhere."""
     here, there = own_redis, own_redis.replace("/0", "/1")
-    with Redis.from_url(here) as client:
-        client.flushall()
+    empty(here)
+    mark_whole(there)
     operator = Operator(here)
     try:
         for org in orgs:

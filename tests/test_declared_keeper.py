@@ -18,7 +18,7 @@ from shared.environment import SecretUrl
 from shared.registry import LOG_KEY, new_key
 from tests.declared_site import records
 from tests.parts import Part, running, start_redis, wait_until
-from tests.registry_operator import Operator
+from tests.registry_operator import Operator, empty, mark_whole
 
 ONE_ORG = "orgs: {acme: {limits: {body_bytes: 1}}}"
 TWO_ORGS = "orgs: {acme: {limits: {body_bytes: 2}}, beta: {}}"
@@ -34,8 +34,7 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def url(own_redis: str) -> str:
     """An empty registry."""
-    with Redis.from_url(own_redis) as client:
-        client.flushall()
+    empty(own_redis)
     return own_redis
 
 
@@ -184,8 +183,7 @@ def test_the_registry_is_compared(
     """What a Redis forgot, or somebody changed past the file, is put right at the next comparison, a minute at most."""
     monkeypatch.setattr("dashboard.declared.keeper._COMPARE_EVERY_S", 0.0)
     twice(keeper)
-    with Redis.from_url(url) as client:
-        client.flushall()
+    empty(url)
     file.write_text("orgs: [")
     twice(keeper)
     assert keeper.fault is not None
@@ -212,6 +210,7 @@ def test_between_comparisons_nothing_is_asked(keeper: FileKeeper, url: str) -> N
 def test_redis_away(tmp_path: Path, file: Path) -> None:
     """It is told once and counted; the first look that finds a Redis again applies the file."""
     part, url = start_redis(tmp_path / "redis")
+    mark_whole(url)
     registry = Registry(SecretUrl(url), actor="dashboard")
     keeper = FileKeeper(registry, str(file))
     part.kill()

@@ -9,6 +9,7 @@ import pytest
 from dashboard.__main__ import main
 from tests.declared_site import CommandLine, records
 from tests.parts import running, start_redis
+from tests.registry_operator import mark_whole
 
 FILE = "orgs: {acme: {limits: {requests_per_s: 5}}, beta: {}}"
 
@@ -16,6 +17,7 @@ FILE = "orgs: {acme: {limits: {requests_per_s: 5}}, beta: {}}"
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
     part, redis_url = start_redis(tmp_path / "redis")
+    mark_whole(redis_url)
     with running(part):
         yield redis_url
 

@@ -108,7 +108,7 @@ def pids_of(addresses: dict[str, Any]) -> list[int]:
 
 @pytest.mark.timeout(240)
 def test_demo_answers_stores_and_keeps(tmp_path: Path) -> None:
-    """The demo serves, a request has its row, Ctrl-C stops all, and a second start has the key and the data."""
+    """The demo serves, and Ctrl-C stops all. A second start has key and data, one without Redis's data the key."""
     with stack(tmp_path, "--demo", "--no-traffic") as (_, first):
         assert ask(first, "first-run") == 200
         (row,) = rows(first, "first-run")
@@ -132,6 +132,10 @@ def test_demo_answers_stores_and_keeps(tmp_path: Path) -> None:
         assert len(rows(second, "first-run")) == 1
         assert ask(second, "second-run") == 200
         rows(second, "second-run")
+    shutil.rmtree(tmp_path / "data" / "redis")
+    with stack(tmp_path, "--demo", "--no-traffic") as (_, third):
+        assert third["org_key"] == first["org_key"], "the registry came back from its log"
+        assert ask(third, "third-run") == 200
 
 
 @pytest.mark.timeout(240)

@@ -8,6 +8,7 @@ from shared.event import Usage
 from shared.registry import COMPLETE_KEY, ORGS_KEY
 from tests.ingestor_process import TS_MS, Stores, event, metric, serving, stores_in
 from tests.parts import admin, wait_until
+from tests.registry_operator import mark_whole
 
 USAGE = Usage(input_uncached_tokens=1_000_000, output_text_tokens=1_000_000)
 ROW = "SELECT toString(cost) AS cost, cost_source, price_id, price_version, unpriced_reason FROM lectr.requests"
@@ -30,6 +31,7 @@ def row(stores: Stores, source: int, org: str) -> dict[str, str]:
 def test_a_price_set_by_command_is_on_the_next_row(shared: Stores) -> None:
     """Set, dated and removed while the ingestor runs; the record's version leads to who set it."""
     url = shared.redis_url
+    mark_whole(url)
     admin(url, "org", "create", "acme")
     with serving(shared.eager()) as ingestor:
         assert row(shared, 1, "acme")["cost_source"] == "list_price"

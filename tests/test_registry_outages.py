@@ -27,6 +27,7 @@ from shared.registry import (
 )
 from tests.mock_process import MockProcess, mock_process
 from tests.parts import admin, fetch, free_port, wait_until
+from tests.registry_operator import empty
 from tests.registry_site import NEVER_S, Site, ask, metric, org_of, ready, sites, until_status, wait_polls
 
 
@@ -78,8 +79,7 @@ def test_a_redis_that_lost_its_memory_empties_no_gateway(site: Site) -> None:
     """After FLUSHALL a running gateway serves on, and organisations made afterwards join those it knows."""
     key = site.create("remembered")
     gateway = site.start(LECTR_REGISTRY_POLL_S="0.1").wait()
-    with site.client() as client:
-        client.flushall()
+    empty(site.redis_url)
     wait_polls(gateway)
     assert ask(gateway, key) == 200
     newer = site.create("newer")

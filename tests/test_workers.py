@@ -15,6 +15,7 @@ from shared.stream import Partition, decode_frame
 from tests.canaries import provider_key
 from tests.mock_process import MockProcess, mock_process
 from tests.parts import Gateway, admin, fetch, free_port, running, start_redis, upstreams_of, wait_until
+from tests.registry_operator import mark_whole
 
 WORKERS = 2
 
@@ -55,6 +56,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("workers")
     part, redis_url = start_redis(directory / "redis")
+    mark_whole(redis_url)
     with running(part), mock_process() as mock:
         yield Site(directory, redis_url, mock)
 

@@ -1,8 +1,11 @@
 """Who may ask how often: wrong secrets by address, and requests with the right one by all together.
 
-In: an address, whether the secret was right. Out: nothing, or a fault that says how long to wait. Both are buckets that
-refill steadily (GCRA), kept in memory; of the addresses as many as are named here, the one that was silent for longest
-goes first.
+In: the address of a wrong secret, or that one was right. Out: nothing, or a fault that says how long to wait. Both are
+buckets that refill steadily (GCRA), kept in memory; of the addresses as many as are named here, the one that was silent
+for longest goes first.
+
+Who has the secret is never slowed by wrong ones, not even behind a proxy whose address is everybody's. So this stops no
+guessing either, it only makes it cheap to refuse and easy to see: what stands against it is the secret's length.
 """
 
 from ipaddress import IPv6Address, ip_address
@@ -36,17 +39,15 @@ class Attempts:
         )
         self._requests_per_s = requests_per_s
 
-    def check(self, address: str) -> None:
-        """Whether a secret from there may be looked at. Raises TooManyFailedAttempts."""
-        if self._failed.peek(network_of(address)).remaining < 1:
-            # At one a second the next is never further away than that.
-            raise TooManyFailedAttempts(
-                "too many wrong secrets from this address; wait as long as Retry-After says", retry_after_s=1
-            )
-
     def fail(self, address: str) -> None:
-        """A wrong secret came from there."""
-        self._failed.limit(network_of(address))
+        """A wrong secret came from there. Raises TooManyFailedAttempts if too many did."""
+        result = self._failed.limit(network_of(address))
+        if result.limited:
+            raise TooManyFailedAttempts(
+                "that is not LECTR_ADMIN_SECRET, and too many wrong ones came from this address; send the right one, "
+                "or wait as long as Retry-After says",
+                retry_after_s=max(1, ceil(result.state.retry_after)),
+            )
 
     def take(self) -> None:
         """One request with the right secret. Raises RateLimitExceeded."""

@@ -9,11 +9,11 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from dashboard import checks
 from dashboard.api.faults import InvalidJson, InvalidRequest, InvalidValue
 from dashboard.api.operation import Operation
-from dashboard.api.request_bodies import EXPECTED, converted
+from dashboard.api.request_bodies import converted
 from dashboard.registry import Edit, Registry, VersionConflict
+from dashboard.validation import problem_in
 from shared.organisation import Org
 
 T = TypeVar("T")
@@ -23,7 +23,6 @@ IF_MATCH: Final = re.compile(rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$")
 ACTOR: Final = re.compile(r"^[!-~]([ -~]{0,98}[!-~])?$")
 _ACTOR_NAME: Final = "api"
 _JSON: Final = "application/json"
-_AMOUNT_HINT: Final = ', like "250.00": a number would be rounded'
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,16 +89,18 @@ def query_of(operation: Operation, given: Sequence[tuple[str, str]]) -> Any:
     return None if operation.query is None else _converted("query", dict(given), operation.query)
 
 
-def actor_of(name: str | None) -> str:
+def actor_of(names: Sequence[str]) -> str:
     """Who makes a change, by X-Lectr-Actor."""
-    if name is None:
+    if not names:
         return _ACTOR_NAME
-    if not ACTOR.fullmatch(name):
+    if len(names) > 1:
+        raise InvalidRequest("X-Lectr-Actor: it is given twice; give it once", field="X-Lectr-Actor")
+    if not ACTOR.fullmatch(names[0]):
         raise InvalidRequest(
             "X-Lectr-Actor: give 1 to 100 printable ASCII characters, like a name, or leave it out",
             field="X-Lectr-Actor",
         )
-    return f"{_ACTOR_NAME}:{name}"
+    return f"{_ACTOR_NAME}:{names[0]}"
 
 
 def versions_of(values: Sequence[str]) -> frozenset[int] | None:
@@ -133,8 +134,7 @@ def body_of(operation: Operation, data: bytes) -> Any:
     try:
         return msgspec.json.decode(data, type=operation.body)
     except msgspec.ValidationError as error:
-        message, field = _told("body", error)
-        raise InvalidValue(message, field=field) from None
+        raise _invalid_value(error, operation.body) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidJson(f"the body is no JSON: {error}") from None
 
@@ -144,8 +144,7 @@ def record_of(body: Any, kind: type[T]) -> T:
     try:
         return converted(body, kind)
     except msgspec.ValidationError as error:
-        message, field = _told("body", error)
-        raise InvalidValue(message, field=field) from None
+        raise _invalid_value(error, kind) from None
 
 
 def same_name(given: str, in_path: str) -> None:
@@ -165,16 +164,10 @@ def _converted(where: str, value: Any, kind: Any, name: str | None = None) -> An
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        message, field = _told(where, error, name)
-        raise InvalidRequest(message, field=field) from None
+        problem = problem_in(error, kind)
+        raise InvalidRequest(problem.told(name or where), field=problem.field or name) from None
 
 
-def _told(where: str, error: msgspec.ValidationError, name: str | None = None) -> tuple[str, str | None]:
-    """What msgspec says, for people, and the field."""
-    text = str(error)
-    field = checks.field_in(text) or name
-    reason = re.sub(r" - at `.*`$", "", text)
-    for pattern, meaning in EXPECTED.items():
-        reason = reason.replace(f"Expected `str` matching regex {pattern!r}", f"Expected {meaning}")
-    hint = _AMOUNT_HINT if (field or "").endswith("_usd") and reason.startswith("Expected `str`") else ""
-    return f"{field or where}: {reason[:1].lower()}{reason[1:]}{hint}", field
+def _invalid_value(error: msgspec.ValidationError, kind: Any) -> InvalidValue:
+    problem = problem_in(error, kind)
+    return InvalidValue(problem.told("body"), field=problem.field)

@@ -1,7 +1,7 @@
 """Lets requests in by secret, rate, size and form, and turns whatever goes wrong into a fault that is told.
 
 In: a request and its operation. Out: an answer, always JSON, never a stack trace. Nothing of a request is looked at
-before its secret was.
+before its secret was. Wrong secrets never keep the right one out: many clients may share one address.
 """
 
 import asyncio
@@ -88,7 +88,7 @@ class Door:
             raise RegistryReadOnly(self._registry_file)
         path = path_of(operation, request.match_info)
         query = query_of(operation, tuple(request.query.items()))
-        actor = actor_of(request.headers.get("X-Lectr-Actor")) if operation.changes else "api"
+        actor = actor_of(request.headers.getall("X-Lectr-Actor", [])) if operation.changes else "api"
         versions = versions_of(request.headers.getall("If-Match", [])) if operation.is_conditional else None
         with self._slot(operation.load):
             data = b"" if operation.body is None else await _read(request, operation.most_body_bytes)
@@ -112,12 +112,10 @@ class Door:
         given = request.headers.getall("Authorization", [])
         if not given:
             raise faults.MissingAdminSecret("send LECTR_ADMIN_SECRET in the header Authorization, after Bearer")
-        address = request.remote or ""
-        self._attempts.check(address)
         scheme, _, secret = given[0].partition(" ")
         is_right = hmac.compare_digest(_hash(secret.strip()), self._secret_hash)
         if not (is_right and scheme.lower() == "bearer" and len(given) == 1):
-            self._attempts.fail(address)
+            self._attempts.fail(request.remote or "")
             raise faults.InvalidAdminSecret("that is not LECTR_ADMIN_SECRET: send it in Authorization, after Bearer")
         self._attempts.take()
 

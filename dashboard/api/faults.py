@@ -145,7 +145,7 @@ class InvalidValue(Fault):
 
 
 class TooManyFailedAttempts(Fault):
-    """So many wrong secrets from one address that it must wait."""
+    """One more wrong secret from an address that sent too many."""
 
     status, code, type = 429, "too_many_failed_attempts", "rate_limit_error"
 

@@ -11,24 +11,24 @@ from msgspec import UNSET, Meta, UnsetType
 
 from shared import organisation as stored
 from shared.event import UNTAGGED
-from shared.organisation import MOST_FAILOVER, MOST_PRICES, MOST_RULES, NAME_PATTERN, Name, Provider, Text
+from shared.organisation import MOST_FAILOVER, MOST_PRICES, MOST_RULES, Name, Provider, Text
 
 T = TypeVar("T")
 MOST_LISTED: Final = 1000
 
 _ORG_NAME: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$(?!\n)"
 _AMOUNT: Final = r"^[0-9]{1,10}(\.[0-9]{1,18})?$(?!\n)"
-EXPECTED: Final = {
-    NAME_PATTERN: "1-63 of A-Z a-z 0-9 . _ - and space, beginning with a letter or digit",
-    _ORG_NAME: "1-63 of a-z 0-9 . _ -, beginning with a letter or digit",
-    _AMOUNT: 'an amount of US dollars, like "250.00"',
-}
-"""What a pattern means, for people."""
-OrgName = Annotated[str, Meta(pattern=_ORG_NAME)]
+_DOLLARS: Final = {"expected": 'an amount of US dollars as text, like "250.00"'}
+OrgName = Annotated[
+    str,
+    Meta(pattern=_ORG_NAME, extra={"expected": "1-63 of a-z 0-9 . _ -, beginning with a letter or digit"}),
+]
 HttpProvider = Literal["openai", "anthropic", "groq", "gemini"]
 """Those with a base URL; Azure has resources."""
-Amount = Annotated[str, Meta(pattern=_AMOUNT, description='US dollars as text, like "250.00".')]
-PositiveAmount = Annotated[str, Meta(pattern=_AMOUNT, description='US dollars as text, more than 0, like "250.00".')]
+Amount = Annotated[str, Meta(pattern=_AMOUNT, description='US dollars as text, like "250.00".', extra=_DOLLARS)]
+PositiveAmount = Annotated[
+    str, Meta(pattern=_AMOUNT, description='US dollars as text, more than 0, like "250.00".', extra=_DOLLARS)
+]
 Feature = Annotated[str, Meta(min_length=1, max_length=1024, description="As in X-Lectr-Feature; `*` for all.")]
 Reference = Annotated[
     str,

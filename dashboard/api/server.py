@@ -7,6 +7,7 @@ from aiohttp import web
 
 from dashboard.api import faults
 from dashboard.api.door import Door, defect_response, told
+from dashboard.api.malformed import malformed
 from dashboard.api.operations import OPERATIONS
 from dashboard.api.probes import Probes
 from dashboard.api.responses import fault_response
@@ -56,7 +57,8 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
         if status == _MALFORMED:
-            response = fault_response(faults.InvalidRequest("this is no HTTP request that can be read"))
+            said = malformed(str(getattr(exc, "message", "")))
+            response = fault_response(faults.InvalidRequest(said.message, field=said.field))
         else:
             response = defect_response(exc)
         response.force_close()

@@ -5,6 +5,7 @@ from typing import Final
 from dashboard import clickhouse, registry
 from dashboard.api import faults
 from dashboard.api.faults import Fault
+from dashboard.api.operations import PREFIX
 from dashboard.declared.plan import PlanFault
 from dashboard.read_only import RegistryReadOnly
 from shared.registry import RegistryFault
@@ -21,6 +22,10 @@ _KINDS: Final[dict[type[RegistryFault], type[Fault]]] = {
     RegistryReadOnly: faults.RegistryReadOnly,
     PlanFault: faults.PlanRefused,
 }
+_FIXES: Final[dict[type[RegistryFault], str]] = {
+    registry.UnknownOrg: f"; create it with POST {PREFIX}/orgs",
+    registry.OrgExists: f"; make a new key with POST {PREFIX}/orgs/{{org}}/keys/{{key}}/rotate",
+}
 
 
 def fault_of(error: RegistryFault | registry.RegistryUnavailable | clickhouse.ClickHouseFault) -> Fault:
@@ -31,5 +36,7 @@ def fault_of(error: RegistryFault | registry.RegistryUnavailable | clickhouse.Cl
         return faults.ClickHouseUnavailable(str(error), retry_after_s=again_s)
     if isinstance(error, registry.RegistryUnavailable):
         return faults.RegistryUnavailable(str(error), retry_after_s=RETRY_AFTER_S)
-    kind = next(_KINDS[base] for base in type(error).__mro__ if base in _KINDS)
-    return kind(str(error), field=error.field)
+    kind = next(base for base in type(error).__mro__ if base in _KINDS)
+    # A hint is in the words of the command line; here its place is taken by one in those of HTTP.
+    fix = _FIXES.get(kind, "") if error.hint else ""
+    return _KINDS[kind](f"{error.message}{fix}", field=error.field)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from dashboard.clickhouse import ClickHouse
 from dashboard.commands.door import as_json, confirm, faults_told, with_registry, yes
 from dashboard.commands.names import complete_org
 from dashboard.declared.apply import apply as apply_declared
@@ -140,7 +141,8 @@ def _same(path: str, other: str) -> bool:
 def _registry(settings: Settings, path: str | None) -> Iterator[Registry]:
     """For what the file declares, which the log of changes then names."""
     name = Path(path or settings.registry_file).name
-    with contextlib.closing(Registry(settings.redis_url, actor=f"file:{name}")) as registry:
+    clickhouse = ClickHouse.of(settings.clickhouse_url)
+    with contextlib.closing(Registry(settings.redis_url, actor=f"file:{name}", clickhouse=clickhouse)) as registry:
         yield registry
 
 

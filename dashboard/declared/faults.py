@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from typing import Final, get_args
+from typing import Final
 
-from shared.organisation import Name, Provider, Sha256
+import msgspec
+
+from dashboard.validation import problem_in
+from shared.organisation import Org
 from shared.registry import KEY_PREFIX, RegistryFault
 
 MOST_PROBLEMS: Final = 20
@@ -12,16 +15,6 @@ _LONGEST_PROBLEM: Final = 400
 _KEY: Final = re.compile(re.escape(KEY_PREFIX) + r"[A-Za-z0-9_-]+")
 _FIELD: Final = re.compile(r"([^ :]+): ")
 _PLAIN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_PLACE: Final = re.compile(r"(?P<what>.*?)(?: - at `\$?(?P<path>.*)`)?", re.DOTALL)
-_WORDS: Final = {
-    get_args(Sha256)[1].pattern: "64 digits of hex, the hash of a key and never the key; make both with: key new",
-    get_args(Name)[1].pattern: "1-63 of A-Z a-z 0-9 . _ space -, beginning with a letter or digit",
-}
-_CHOICES: Final = {
-    "provider": ", ".join(get_args(Provider)),
-    "period": "day, month",
-    "action": "alert, block",
-}
 
 
 class DeclarationFault(RegistryFault):
@@ -47,16 +40,10 @@ def place_of(org: str) -> str:
     return f"orgs.{org}" if _PLAIN_NAME.fullmatch(org) else f"orgs[{org!r}]"
 
 
-def problem_of(error: str, place: str) -> str:
-    """What msgspec says of a value at a place, as the field, what is wrong with it, and the fix."""
-    found = _PLACE.fullmatch(error)
-    what, path = (found["what"], found["path"] or "") if found else (error, "")
-    field = path.rpartition(".")[2].partition("[")[0]
-    for pattern, words in _WORDS.items():
-        if repr(pattern) in what:
-            what = f"expected {words}"
-    if what.startswith("Expected `str`, got"):
-        what += ": write it in quotes"
-    elif what.startswith("Invalid enum value") and field in _CHOICES:
-        what += f": one of {_CHOICES[field]}"
-    return f"{place}{path}: {what}"
+def problem_of(error: msgspec.ValidationError, place: str) -> str:
+    """What msgspec says of an organisation at a place, as the field, what is wrong with it, and the fix."""
+    problem = problem_in(error, Org)
+    if problem.field is None:
+        return problem.told(place)
+    hint = "; make both with: key new" if problem.field.endswith(".sha256") else ""
+    return f"{place}.{problem.told('')}{hint}"

@@ -80,7 +80,7 @@ def _org_of(name: str, section: Any) -> Checked | list[str]:
     try:
         org = msgspec.convert({**section, "org": name, "version": 0}, Org)
     except msgspec.ValidationError as error:
-        return [*problems, problem_of(str(error), place)]
+        return [*problems, problem_of(error, place)]
     found = checked(org, place)
     return found._replace(problems=problems + found.problems)
 

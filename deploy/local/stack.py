@@ -22,6 +22,7 @@ from deploy.local.redis_server import find_server, server_command
 from shared.environment import SecretUrl, SettingsFault, check_names
 
 START_TIMEOUT_S: Final = 60.0
+_AGAIN_S: Final = 0.5
 ORG: Final = "local"
 
 
@@ -292,7 +293,7 @@ class Stack:
             self.say(f"registry    from {file}; keys are those that you made for it")
             return "YOUR-KEY"
         kept = self.data_dir / "key"
-        orgs = json.loads(await self._admin("org", "list", "--json"))
+        orgs = json.loads(await self._organisations())
         exists = any(known["org"] == ORG for known in orgs)
         if exists and kept.exists():
             return kept.read_text(encoding="utf-8").strip()
@@ -306,11 +307,23 @@ class Stack:
         self.key_is_new = True
         return key
 
+    async def _organisations(self) -> str:
+        """All that there are, as JSON: of a Redis that is new, or lost its data, once the ingestor has looked at it."""
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                return await self._admin("org", "list", "--json")
+            except StackFault:
+                if time.monotonic() > deadline_s:
+                    raise
+                await asyncio.sleep(_AGAIN_S)
+
     async def _admin(self, *arguments: str) -> str:
         # Its output may hold a key, so it goes through a pipe and never into a log file.
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "dashboard", *arguments),
-            env={**self.environ, "LECTR_REDIS_URL": self.redis_url},
+            # With the log to ask, as its ingestor may not have looked at this Redis yet.
+            env={**self.environ, **self._store_settings()},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
