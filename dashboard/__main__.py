@@ -3,7 +3,7 @@
 import click
 
 from dashboard.commands.audit import audit
-from dashboard.commands.completion import completion
+from dashboard.commands.completion import COMPLETE_VARIABLE, completion
 from dashboard.commands.declared import apply, export, import_, plan
 from dashboard.commands.endpoints import azure, base_url, credential
 from dashboard.commands.keys import key
@@ -25,4 +25,4 @@ for command in (plan, apply, import_, export, completion, serve):
     main.add_command(command)
 
 if __name__ == "__main__":
-    main(prog_name="python -m dashboard")
+    main(prog_name="python -m dashboard", complete_var=COMPLETE_VARIABLE)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
-from shared.organisation import Azure, Budget, Price, money_problem
+from shared.organisation import Azure, Budget, Limits, Price, money_problem
 from shared.registry import RegistryFault
 
 _API_VERSION: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?|")
@@ -51,6 +51,16 @@ def check_money(budgets: Iterable[Budget], prices: Iterable[Price]) -> None:
     """Amounts that a record may hold, so that no reader refuses it."""
     if problem := money_problem(budgets, prices):
         raise RegistryFault(f"{problem.text}; give US dollars, like 0.15", field=problem.field)
+
+
+def check_burst(limits: Limits, wider: Limits, *, field: str, whose: str = "") -> None:
+    """A burst is one of a rate, which is set beside it, or in the limits that these are instead of."""
+    if limits.burst_requests is not None and limits.requests_per_s is None and wider.requests_per_s is None:
+        raise RegistryFault(
+            f"{whose}burst_requests {limits.burst_requests} limits nothing without a rate: set requests_per_s as well, "
+            "or leave it out",
+            field=field,
+        )
 
 
 def check_reference(reference: str) -> str:

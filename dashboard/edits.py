@@ -11,13 +11,15 @@ import msgspec
 from dashboard import checks
 from dashboard.registry import Edit, RecordExists, UnknownRecord
 from dashboard.validation import problem_in
-from shared.organisation import ALL_FEATURES, MOST_KEYS, Budget, Key, Limits, Org, Price, Rule
+from shared.organisation import ALL_FEATURES, MOST_KEYS, Budget, Key, Limits, Org, Price, Rule, plain_amount
 from shared.registry import DEFAULT_KEY, RegistryFault, hash_key, shown_of
 from shared.rules import problems_of
 
 _MOST_FEATURES: Final = 100
 _NAMED: Final = 10
 """Of what is there, in a fault about what is not."""
+_KEY_BURST: Final = "limits.burst_requests"
+"""The field, as a key has it."""
 N = TypeVar("N", bound=Key | Rule | Budget)
 
 
@@ -46,6 +48,7 @@ def add_key(added: Key) -> Edit:
             raise RecordExists(f"key {added.name!r} exists; rotate it, or choose another name", field="name")
         if len(org.keys) >= MOST_KEYS:
             raise RegistryFault(f"org {org.org!r} has {MOST_KEYS} keys, which is the most; remove one first")
+        checks.check_burst(added.limits, org.limits, field=_KEY_BURST)
         return msgspec.structs.replace(org, keys=(*org.keys, added))
 
     return edit
@@ -72,6 +75,8 @@ def change_key(name: str, *, enabled: bool | None = None, limits: Limits | None 
             enabled=key.enabled if enabled is None else enabled,
             limits=key.limits if limits is None else checked(limits),
         )
+        if limits is not None:
+            checks.check_burst(limits, org.limits, field=_KEY_BURST)
         return msgspec.structs.replace(org, keys=_replaced(org.keys, key))
 
     return edit
@@ -90,14 +95,22 @@ def remove_key(name: str) -> Edit:
 def set_limits(limits: Limits) -> Edit:
     """Those of all keys that have none of their own."""
     checked(limits)
-    return lambda org: msgspec.structs.replace(org, limits=limits)
+    checks.check_burst(limits, Limits(), field="burst_requests")
+
+    def edit(org: Org) -> Org:
+        for key in org.keys:
+            # It may have had its rate from those that are replaced.
+            checks.check_burst(key.limits, limits, field="requests_per_s", whose=f"key {key.name!r}: ")
+        return msgspec.structs.replace(org, limits=limits)
+
+    return edit
 
 
 def put_rule(rule: Rule) -> Edit:
     """Add a rule, or replace the one of this name in its place."""
     checked(rule)
     if errors := problems_of((rule,)).errors:
-        raise RegistryFault(errors[0], field="model")
+        raise RegistryFault(errors[0], field=_starred(rule))
     return lambda org: msgspec.structs.replace(org, rules=_sound(_put(org.rules, rule)))
 
 
@@ -129,13 +142,19 @@ def remove_rule(name: str) -> Edit:
 
 def put_budget(budget: Budget) -> Edit:
     """Add a budget, or replace the one of this name."""
+    sound = sound_budget(budget)
+    return lambda org: checked(msgspec.structs.replace(org, budgets=_put(org.budgets, sound)))
+
+
+def sound_budget(budget: Budget) -> Budget:
+    """A budget as it may be stored. Raises RegistryFault."""
     checked(budget)
     checks.check_money([budget], ())
     if not budget.limit_usd:
         raise RegistryFault(
             f"budget {budget.name!r}: limit_usd {budget.limit_usd} is no amount above 0, like 250.00", field="limit_usd"
         )
-    return lambda org: checked(msgspec.structs.replace(org, budgets=_put(org.budgets, budget)))
+    return msgspec.structs.replace(budget, limit_usd=plain_amount(budget.limit_usd))
 
 
 def remove_budget(name: str) -> Edit:
@@ -150,26 +169,20 @@ def remove_budget(name: str) -> Edit:
 
 def set_prices(prices: Sequence[Price]) -> Edit:
     """All negotiated prices at once."""
-    for number, price in enumerate(prices):
-        _check_price(price, f"prices[{number}].")
-    if len({_place(price) for price in prices}) < len(prices):
-        twice = next(one for one in prices if sum(_place(one) == _place(other) for other in prices) > 1)
-        raise RegistryFault(
-            f"price of {twice.provider}/{twice.model}: two of them have since_ms {twice.since_ms}; leave one out",
-            field="prices",
-        )
-    return lambda org: checked(msgspec.structs.replace(org, prices=tuple(prices)))
+    sound = sound_prices(prices)
+    return lambda org: checked(msgspec.structs.replace(org, prices=sound))
 
 
 def put_price(price: Price) -> Edit:
     """Add a price, or replace the one of this provider and model from this moment on."""
     _check_price(price)
+    sound = _plain_price(price)
 
     def edit(org: Org) -> Org:
-        if any(_place(one) == _place(price) for one in org.prices):
-            prices = tuple(price if _place(one) == _place(price) else one for one in org.prices)
+        if any(_place(one) == _place(sound) for one in org.prices):
+            prices = tuple(sound if _place(one) == _place(sound) else one for one in org.prices)
         else:
-            prices = (*org.prices, price)
+            prices = (*org.prices, sound)
         return checked(msgspec.structs.replace(org, prices=prices))
 
     return edit
@@ -196,6 +209,19 @@ def remove_price(provider: str, model: str, since_ms: int | None) -> Edit:
     return edit
 
 
+def sound_prices(prices: Sequence[Price]) -> tuple[Price, ...]:
+    """Prices as they may be stored. Raises RegistryFault."""
+    for number, price in enumerate(prices):
+        _check_price(price, f"prices[{number}].")
+    if len({_place(price) for price in prices}) < len(prices):
+        twice = next(one for one in prices if sum(_place(one) == _place(other) for other in prices) > 1)
+        raise RegistryFault(
+            f"price of {twice.provider}/{twice.model}: two of them have since_ms {twice.since_ms}; leave one out",
+            field="prices",
+        )
+    return tuple(map(_plain_price, prices))
+
+
 def _check_price(price: Price, place: str = "") -> None:
     """`place`: where it stands among several, in front of the field's name."""
     try:
@@ -205,6 +231,17 @@ def _check_price(price: Price, place: str = "") -> None:
     except RegistryFault as fault:
         fault.field = f"{place}{fault.field or ''}".rstrip(".") or None
         raise
+
+
+def _plain_price(price: Price) -> Price:
+    read, write = price.cache_read_usd, price.cache_write_usd
+    return msgspec.structs.replace(
+        price,
+        input_usd=plain_amount(price.input_usd),
+        output_usd=plain_amount(price.output_usd),
+        cache_read_usd=None if read is None else plain_amount(read),
+        cache_write_usd=None if write is None else plain_amount(write),
+    )
 
 
 def _place(price: Price) -> tuple[str, str, int]:
@@ -320,8 +357,18 @@ def _sound(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     if errors:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         one = next((number for number, rule in enumerate(rules) if errors[0] in problems_of((rule,)).errors), None)
-        raise RegistryFault(f"{errors[0]}{more}", field="rules" if one is None else f"rules[{one}].model")
+        field = "rules" if one is None else f"rules[{one}].{_starred(rules[one])}"
+        raise RegistryFault(f"{errors[0]}{more}", field=field)
     return rules
+
+
+def _starred(rule: Rule) -> str:
+    """Of a rule that cannot be stored even alone, the first field that has a * where none may be."""
+    if "*" in (rule.model or "")[:-1]:
+        return "model"
+    if "*" in (rule.target.model or ""):
+        return "target.model"
+    return f"failover[{next(n for n, one in enumerate(rule.failover) if '*' in (one.model or ''))}].model"
 
 
 def _with(values: dict[str, str], key: str, value: str | None) -> dict[str, str]:

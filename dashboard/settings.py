@@ -19,8 +19,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: SecretUrl = SecretUrl("redis://127.0.0.1:6379/0")
     clickhouse_url: SecretUrl | None = None
     """Where the log of changes and the rows of requests are. Without it nothing is said about either."""
-    listen: str = "0.0.0.0:8081"
-    """Where the server listens; port 0 picks a free one."""
+    listen: str = "127.0.0.1:8081"
+    """Where the server listens, plain HTTP: other machines reach it if told so; port 0 picks a free one."""
     admin_secret: Secret = Secret("")
     """What the API's clients send; the server does not start without one."""
     admin_requests_per_s: Annotated[int, Meta(ge=1, le=100_000)] = 50

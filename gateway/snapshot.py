@@ -5,6 +5,7 @@ records costs a line; the file is written anew when most of it is outdated. Seve
 append to the same file, each all that it took itself; of several records of an organisation the highest version counts.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -22,6 +23,9 @@ _NAME_BEFORE: Final = "registry.json"
 """One array of all records, as written by gateways of before."""
 _LEAST_OUTDATED_BYTES: Final = 1024 * 1024
 _ORGS_PER_WRITE: Final = 500
+_MODE: Final = 0o600
+"""Hashes of keys, and where credentials are: for nobody else on this machine."""
+_OTHERS: Final = 0o077
 
 
 class Snapshot:
@@ -70,7 +74,7 @@ class Snapshot:
         if self._folder is None:
             return
         # Not buffered: a record is one write, which no other worker's can get into.
-        with (self._folder / _NAME).open("ab", buffering=0) as file:
+        with open(self._folder / _NAME, "ab", buffering=0, opener=_private) as file:
             # A write that fails may leave half a line.
             start, self._torn = b"\n" if self._torn else b"", True
             for lines in _lines(orgs):
@@ -93,9 +97,8 @@ class Snapshot:
             return
         # A name of its own: other workers keep the same file.
         partial = self._folder / f"registry.{os.getpid()}.partial"
-        with partial.open("wb") as file:
-            for lines in _lines(orgs):
-                file.write(lines)
+        with open(partial, "wb", opener=_private) as file:
+            file.writelines(_lines(orgs))
             file.flush()
             # Without it a power cut may leave the new name on an empty file.
             os.fsync(file.fileno())
@@ -108,7 +111,7 @@ class Snapshot:
     def _read(self, path: Path) -> list[Org]:
         latest: dict[str, Org] = {}
         size_bytes = 0
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_private) as file:
             for number, line in enumerate(file, start=1):
                 size_bytes += len(line)
                 self._torn = not line.endswith(b"\n")
@@ -126,6 +129,16 @@ class Snapshot:
                     latest[org.org] = org
         self._appended_bytes = size_bytes
         return list(latest.values())
+
+
+def _private(path: str, flags: int) -> int:
+    """Opens for the owner alone, a file of an earlier release as well."""
+    descriptor = os.open(path, flags, _MODE)
+    # Another user's file is as that one wants it; its records count all the same.
+    with contextlib.suppress(OSError):
+        if os.fstat(descriptor).st_mode & _OTHERS:
+            os.fchmod(descriptor, _MODE)
+    return descriptor
 
 
 _Records = list[msgspec.Raw]

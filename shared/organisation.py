@@ -44,7 +44,8 @@ Money = Annotated[Decimal, msgspec.Meta(extra={"expected": "an amount of US doll
 """US dollars; see `amount_problem`. Text in JSON, so that nothing rounds it."""
 MOST_USD: Final = Decimal(10**9)
 """A slip of a few digits stays below what sums and columns hold."""
-_FINEST_USD: Final = Decimal("1e-18")
+_MOST_DECIMALS: Final = 18
+_FINEST_USD: Final = Decimal(1).scaleb(-_MOST_DECIMALS)
 """Up to here a rate per million tokens is exact when it is applied; of a finer one a part would be lost silently."""
 _EXACT: Final = Context(prec=60)
 
@@ -191,8 +192,16 @@ def amount_problem(amount: Decimal) -> str:
     if amount < 0 or amount > MOST_USD:
         return f"is not within 0 to {MOST_USD}"
     if amount.quantize(_FINEST_USD, context=_EXACT) != amount:
-        return "has more than 18 decimals"
+        return f"has more than {_MOST_DECIMALS} decimals"
     return ""
+
+
+def plain_amount(amount: Decimal) -> Decimal:
+    """The same amount as people write it: without an exponent and with 18 decimals at most. It must be one."""
+    exponent = amount.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -_MOST_DECIMALS:
+        amount = amount.quantize(_FINEST_USD, context=_EXACT)
+    return Decimal(f"{amount.copy_abs():f}")
 
 
 def _short(amount: Decimal) -> str:

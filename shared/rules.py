@@ -7,13 +7,13 @@ remembers nothing of what it is asked: what a question costs does not depend on 
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
-from shared.organisation import MOST_RULES, REASONING, Rule, Target
+from shared.organisation import MOST_RULES, REASONING, Provider, Rule, Target
 from shared.rule_index import NO_RULE, Entry, RuleIndex, bytes_of, numbers_of, own_name_of, span_of
 
 MOST_EXPLAINED: Final = 20
@@ -141,6 +141,9 @@ def _reason(rule: Rule, feature: str, task: str, provider: str) -> Reason:
     return "reasoning" if is_guarded(rule, task) else "model"
 
 
+_PROVIDERS: Final = ", ".join(get_args(Provider))
+
+
 class Problems(msgspec.Struct, frozen=True):
     """What is wrong with rules taken together; each text names the rule and the fix."""
 
@@ -164,6 +167,13 @@ def problems_of(rules: Sequence[Rule]) -> Problems:
         for rule in rules
         if "*" in (rule.model or "")[:-1]
     ]
+    errors += [
+        f"rule {rule.name!r}: a target's model {target.model!r} has a *, and a request asks for one model: give its "
+        "whole name"
+        for rule in rules
+        for target in (rule.target, *rule.failover)
+        if "*" in (target.model or "")
+    ]
     table = RuleTable(rules)
     warnings = []
     for place, rule in enumerate(table.ordered):
@@ -172,6 +182,12 @@ def problems_of(rules: Sequence[Rule]) -> Problems:
                 f"rule {rule.name!r} changes nothing, and keeps later rules off what it matches: set a target or a "
                 "failover"
             )
+        warnings += [
+            f"rule {rule.name!r}: a target's model {model!r} goes to whatever provider the request was for: if "
+            f"{model.partition('/')[0]!r} is meant as one, give provider and model apart, the provider one of "
+            f"{_PROVIDERS}; if it is part of the model's name, give the provider that has the model"
+            for model in _models_of_any_provider(rule)
+        ]
         if not rule.enabled:
             continue
         if is_guarded(rule, rule.task or ""):
@@ -186,3 +202,12 @@ def problems_of(rules: Sequence[Rule]) -> Problems:
                 "matches all that it matches; put it before that one, or remove it"
             )
     return Problems(errors, warnings)
+
+
+def _models_of_any_provider(rule: Rule) -> Iterator[str]:
+    """Models of targets that read like `provider/model`, where nothing says which provider has a model so named."""
+    if rule.provider is not None or "/" in (rule.model or ""):
+        return
+    for target in (rule.target, *rule.failover):
+        if target.provider is None and target.model is not None and "/" in target.model:
+            yield target.model

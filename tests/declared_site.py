@@ -1,6 +1,9 @@
 """A registry on a real Redis, and the command line on it within this process, as a person would use it."""
 
 import json
+import os
+import pty
+import subprocess
 from typing import Any
 
 import msgspec
@@ -8,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from dashboard.__main__ import main
 from shared.organisation import Org
+from tests.parts import ROOT, clean_environ, python
 from tests.registry_operator import Operator
 
 
@@ -54,3 +58,18 @@ def records(redis_url: str) -> dict[str, Org]:
 
 def unversioned(orgs: dict[str, Org]) -> list[Org]:
     return [msgspec.structs.replace(org, version=0) for org in orgs.values()]
+
+
+def at_a_terminal(url: str, answer: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A command whose standard input is a terminal, at which this is typed."""
+    here, there = pty.openpty()
+    try:
+        os.write(here, answer.encode())
+        command = python("dashboard", *arguments)
+        environ = clean_environ(LECTR_REDIS_URL=url)
+        return subprocess.run(
+            command, cwd=ROOT, env=environ, stdin=there, capture_output=True, text=True, timeout=60, check=False
+        )
+    finally:
+        os.close(here)
+        os.close(there)

@@ -23,7 +23,6 @@ from tests.parts import (
     upstreams_of,
     wait_until,
 )
-from tests.registry_operator import mark_whole
 
 
 @dataclass
@@ -98,8 +97,7 @@ def start_lectr(directory: Path, **settings: str) -> Iterator[Lectr]:
         clickhouse, clickhouse_url = start_clickhouse(directory / "clickhouse")
         parts.enter_context(running(clickhouse))
         migrate(clickhouse_url)
-        mark_whole(redis_url)
-        made = admin(redis_url, "org", "create", "acme")
+        made = admin(redis_url, "org", "create", "acme", clickhouse_url=clickhouse_url)
         admin(redis_url, "azure", "set", "acme", "--endpoint", f"{mock.url}/azure", "--api-version", "2024-10-21")
         ingestor = Ingestor(directory / "ingestor", redis_url, clickhouse_url).wait()
         parts.enter_context(running(ingestor))

@@ -24,6 +24,8 @@ START_S = 60.0
 PATIENCE_S = 60.0
 """How long a test waits for what should be there at once: a machine may be slow, and a fault is one a minute later."""
 T = TypeVar("T")
+_ASKING = {"remove", "rotate", "rotate-key"}
+"""Commands that ask a person first; so do `org disable` and `key disable`."""
 
 
 def clean_environ(**settings: str) -> dict[str, str]:
@@ -144,9 +146,15 @@ def run_command(*arguments: str, **settings: str) -> subprocess.CompletedProcess
     return subprocess.run(line, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
 
 
-def admin(redis_url: str, *arguments: str) -> Any:
-    """Run an admin command with --json; what it printed."""
-    done = run_command("dashboard", *arguments, "--json", LECTR_REDIS_URL=redis_url)
+def admin(redis_url: str, *arguments: str, clickhouse_url: str = "") -> Any:
+    """Run an admin command with --json, and with --yes where it would ask; what it printed.
+
+    With ClickHouse it needs no ingestor that has looked at Redis before it.
+    """
+    asks = arguments[1] in _ASKING or arguments[:2] in {("org", "disable"), ("key", "disable")}
+    agreed = ("--yes",) if asks else ()
+    log = {"LECTR_CLICKHOUSE_URL": f"{clickhouse_url}/lectr"} if clickhouse_url else {}
+    done = run_command("dashboard", *arguments, *agreed, "--json", LECTR_REDIS_URL=redis_url, **log)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -87,7 +87,7 @@ def start_site(directory: Path, servers: Servers) -> Iterator[Site]:
         clickhouse, clickhouse_url = start_clickhouse(directory / "clickhouse")
         parts.enter_context(running(clickhouse))
         migrate(clickhouse_url)
-        made = admin(servers.url, "org", "create", "acme")
+        made = admin(servers.url, "org", "create", "acme", clickhouse_url=clickhouse_url)
         shared = {"LECTR_STREAM_PARTITIONS": str(PARTITIONS)}
         own = {"LECTR_FLUSH_INTERVAL_MS": "20", "LECTR_REGISTRY_POLL_S": NEVER_S, **shared}
         ingestor = Ingestor(directory / "ingestor", servers.url, clickhouse_url, LECTR_LEASE_MS="2000", **shared)

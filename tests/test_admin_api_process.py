@@ -80,9 +80,9 @@ def test_print_settings() -> None:
 
 
 def test_defaults() -> None:
-    """Port 8081 on all addresses, and a registry that can be changed."""
+    """Port 8081 of this machine alone, and a registry that can be changed."""
     settings = Settings()
-    assert (settings.listen, settings.registry_file, settings.admin_requests_per_s) == ("0.0.0.0:8081", "", 50)
+    assert (settings.listen, settings.registry_file, settings.admin_requests_per_s) == ("127.0.0.1:8081", "", 50)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

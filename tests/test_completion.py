@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
+from click.testing import CliRunner
 
 from dashboard.__main__ import main
 from tests.declared_site import CommandLine
@@ -83,25 +84,45 @@ def test_nothing_is_said_without_a_registry(
 
 @pytest.mark.parametrize(("shell", "kind"), [("bash", BashComplete), ("zsh", ZshComplete), ("fish", FishComplete)])
 def test_the_scripts(shell: str, kind: type[click.shell_completion.ShellComplete]) -> None:
-    """`completion SHELL` prints what the shell is to read, for the installed command, without Redis."""
+    """What the shell is to read, without Redis: it asks the installed command that printed it, or else the Python."""
+    installed = CliRunner().invoke(main, ["completion", shell], prog_name="lectr").stdout
+    assert installed == kind(main, {}, "lectr", "_LECTR_COMPLETE").source()
     line = CommandLine(f"redis://127.0.0.1:{free_port()}/0")
-    assert line.said("completion", shell) == kind(main, {}, "lectr", "_LECTR_COMPLETE").source()
+    script = line.said("completion", shell)
+    command = f"{sys.executable} -m dashboard 2>/dev/null)"
+    if shell == "bash":
+        assert script == installed.replace("$1)", command)
+    else:
+        called = [row for row in installed.splitlines() if "_LECTR_COMPLETE=" in row]
+        assert [row for row in script.splitlines() if command in row] == [
+            row.replace("lectr)", command, 1) for row in called
+        ]
+        assert "$+commands[lectr]" not in script
     assert line.run("completion", "tcsh").exit_code == 2
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
-def test_bash_completes(url: str, tmp_path: Path) -> None:
-    """A bash that has read the script offers the organisations for the next word."""
-    program = tmp_path / "lectr"
-    program.write_text(f"#!{sys.executable}\nfrom dashboard.__main__ import main\nmain(prog_name='lectr')\n")
-    program.chmod(0o755)
+@pytest.mark.parametrize("how", ["installed", "alias", "function"])
+def test_bash_completes(how: str, url: str, tmp_path: Path) -> None:
+    """A bash that has read the script offers the organisations for the next word, whatever `lectr` is there."""
+    python = f"{sys.executable} -m dashboard"
+    if how == "installed":
+        program = tmp_path / "lectr"
+        program.write_text(f"#!{sys.executable}\nfrom dashboard.__main__ import main\nmain(prog_name='lectr')\n")
+        program.chmod(0o755)
+    made = {
+        "installed": "",
+        "alias": f"shopt -s expand_aliases\nalias lectr='{python}'\n",
+        "function": f'lectr() {{ {python} "$@"; }}\n',
+    }
     script = (
-        'eval "$(lectr completion bash)"; COMP_WORDS=(lectr org disable acm); COMP_CWORD=3; '
+        f'{made[how]}eval "$(lectr completion bash)"; COMP_WORDS=(lectr org disable acm); COMP_CWORD=3; '
         '_lectr_completion lectr; printf "%s\\n" "${COMPREPLY[@]}"; complete -p lectr'
     )
     path = f"{tmp_path}{os.pathsep}{os.defpath}"
     done = subprocess.run(
         ["bash", "--norc", "-c", script],
+        cwd=ROOT if how != "installed" else tmp_path,
         env=clean_environ(LECTR_REDIS_URL=url, PATH=path, PYTHONPATH=str(ROOT)),
         capture_output=True,
         text=True,

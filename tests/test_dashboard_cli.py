@@ -91,16 +91,16 @@ def test_commands_as_text(url: str) -> None:
     assert re.search(r"^org +acme$", created, re.MULTILINE)
     assert len(KEY.findall(created)) == 1
     assert "cannot be shown again" in created
-    rotated = text(url, "org", "rotate-key", "acme")
+    rotated = text(url, "org", "rotate-key", "acme", "--yes")
     assert len(KEY.findall(rotated)) == 1
     assert KEY.findall(rotated) != KEY.findall(created)
-    assert text(url, "org", "disable", "acme") == "acme is disabled\n"
+    assert text(url, "org", "disable", "acme", "--yes") == "acme is disabled\n"
     assert text(url, "org", "enable", "acme") == "acme is enabled\n"
     assert text(url, "azure", "set", "acme", "--endpoint", ENDPOINT) == f"acme sends Azure traffic to {ENDPOINT}\n"
     assert text(url, "org", "usage", "acme", "ask", "--feature", "*") == "acme asks for the usage of: *\n"
     assert text(url, "org", "usage", "acme", "leave", "--feature", "*") == "acme asks for the usage of: no feature\n"
     text(url, "org", "create", "beta")
-    text(url, "org", "disable", "beta")
+    text(url, "org", "disable", "beta", "--yes")
     assert [line.split() for line in text(url, "org", "list").splitlines()] == [
         ["org", "state", "keys", "rules", "azure"],
         ["acme", "enabled", "1", "0", ENDPOINT],
@@ -114,11 +114,11 @@ def test_commands_as_json(url: str) -> None:
     created = value(url, "org", "create", "acme")
     assert (created["org"], created["name"]) == ("acme", "default")
     assert KEY.fullmatch(created["key"])
-    rotated = value(url, "key", "rotate", "acme", "default")
+    rotated = value(url, "key", "rotate", "acme", "default", "--yes")
     assert record(url, "acme").keys[0].sha256 == hash_key(rotated["key"])
-    rotated = value(url, "org", "rotate-key", "acme")
+    rotated = value(url, "org", "rotate-key", "acme", "--yes")
     assert set(rotated) == {"org", "name", "key"}
-    disabled = value(url, "org", "disable", "acme")
+    disabled = value(url, "org", "disable", "acme", "--yes")
     assert (disabled["org"], disabled["enabled"]) == ("acme", False)
     [key] = disabled["keys"]
     assert (key["name"], key["shown"]) == ("default", rotated["key"][:13])
@@ -139,11 +139,15 @@ def test_a_key_is_shown_once_and_stored_nowhere(url: str) -> None:
     """Redis holds the hash of the current key alone, and no later command prints a key or a hash."""
     first = value(url, "org", "create", "acme")["key"]
     assert record(url, "acme").keys[0].sha256 == hash_key(first)
-    second = value(url, "org", "rotate-key", "acme")["key"]
+    second = value(url, "org", "rotate-key", "acme", "--yes")["key"]
     assert record(url, "acme").keys[0].sha256 == hash_key(second)
     assert not KEY.search(stored(url))
     assert hash_key(first) not in stored(url, current=True)
-    for command in (("org", "list"), ("org", "disable", "acme"), ("azure", "set", "acme", "--endpoint", ENDPOINT)):
+    for command in (
+        ("org", "list"),
+        ("org", "disable", "acme", "--yes"),
+        ("azure", "set", "acme", "--endpoint", ENDPOINT),
+    ):
         for printed in (text(url, *command), text(url, *command, "--json")):
             assert not KEY.search(printed)
             assert hash_key(second) not in printed
@@ -153,8 +157,8 @@ def test_changes_keep_what_they_do_not_name(url: str) -> None:
     """A rotation keeps Azure and the switch; a switch keeps the key; Azure keeps both."""
     value(url, "org", "create", "acme")
     value(url, "azure", "set", "acme", "--endpoint", ENDPOINT, "--api-version", "2024-10-21")
-    value(url, "org", "disable", "acme")
-    key = value(url, "org", "rotate-key", "acme")["key"]
+    value(url, "org", "disable", "acme", "--yes")
+    key = value(url, "org", "rotate-key", "acme", "--yes")["key"]
     org = record(url, "acme")
     assert not org.enabled
     assert org.azure == (Azure(endpoint=ENDPOINT, api_version="2024-10-21"),)
@@ -202,11 +206,11 @@ def test_names_that_are_taken(url: str, name: str) -> None:
 def test_refusals_name_the_field_and_the_fix(url: str) -> None:
     """A bad name, a taken name and an unknown organisation: one line each that says what to do; nothing changes."""
     assert "org name 'Acme Corp': use 1-63 of a-z" in refusal(url, "org", "create", "Acme Corp")
-    assert "org name 'two\\nlines'" in refusal(url, "org", "rotate-key", "two\nlines")
+    assert "org name 'two\\nlines'" in refusal(url, "org", "rotate-key", "two\nlines", "--yes")
     key = value(url, "org", "create", "acme")["key"]
     before = stored(url)
     assert "org 'acme' exists; rotate its key with: org rotate-key acme" in refusal(url, "org", "create", "acme")
-    for command in (("rotate-key",), ("disable",), ("enable",), ("disable", "--json")):
+    for command in (("rotate-key", "--yes"), ("disable", "--yes"), ("enable",), ("disable", "--json", "--yes")):
         line = refusal(url, "org", command[0], "nobody", *command[1:])
         assert line == "lectr: org 'nobody' does not exist; create it with: org create nobody"
     assert "does not exist" in refusal(url, "azure", "set", "nobody", "--endpoint", ENDPOINT)
@@ -293,7 +297,8 @@ def test_an_endpoint_is_refused_in_one_line(url: str) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *(("org", word, "acme") for word in ("create", "rotate-key", "disable", "enable")),
+        *(("org", word, "acme") for word in ("create", "enable")),
+        *(("org", word, "acme", "--yes") for word in ("rotate-key", "disable")),
         ("org", "list"),
         ("org", "list", "--json"),
         ("azure", "set", "acme", "--endpoint", ENDPOINT),
@@ -326,8 +331,8 @@ def test_a_broken_record_is_named(url: str) -> None:
     with Redis.from_url(url) as client:
         client.hset(ORGS_KEY, "broken", b'{"org": "\xff"}')
     assert "org 'broken': registry record unreadable" in refusal(url, "org", "list")
-    assert "org 'broken': registry record unreadable" in refusal(url, "org", "disable", "broken")
-    assert text(url, "org", "disable", "acme") == "acme is disabled\n"
+    assert "org 'broken': registry record unreadable" in refusal(url, "org", "disable", "broken", "--yes")
+    assert text(url, "org", "disable", "acme", "--yes") == "acme is disabled\n"
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,10 @@ def test_prices_are_set_listed_and_removed(org: Org) -> None:
         ["openai", "gpt-4o", "always", "2", "8", "-", "-"],
         ["openai", "gpt-4o", "2026-01-01", "12:30", "UTC", "2", "8", "0.25", "-"],
     ]
-    assert run("price", "remove", "acme", "openai", "gpt-4o", "--since", "2026-01-01T12:30").exit_code == 0
+    assert run("price", "remove", "acme", "openai", "gpt-4o", "--since", "2026-01-01T12:30", "--yes").exit_code == 0
     assert len(rows()) == 2
-    assert run("price", "remove", "acme", "openai", "gpt-4o").stdout == "price of openai/gpt-4o for acme is removed\n"
+    removed = run("price", "remove", "acme", "openai", "gpt-4o", "--yes")
+    assert removed.stdout == "price of openai/gpt-4o for acme is removed\n"
     assert [row[0] for row in rows()] == ["anthropic"]
 
 
@@ -61,7 +62,7 @@ def test_json_has_amounts_as_text(org: Org) -> None:
     changed = decode_org(run(*SET, "--json").stdout.replace('"keys"', '"others"'))
     assert changed.prices == (Price(provider="openai", model="gpt-4o", input_usd=Decimal(2), output_usd=Decimal(8)),)
     assert '"input_usd": "2"' in run(*LIST, "--json").stdout
-    assert run("price", "remove", "acme", "openai", "gpt-4o", "--json").exit_code == 0
+    assert run("price", "remove", "acme", "openai", "gpt-4o", "--json", "--yes").exit_code == 0
     assert run(*LIST, "--json").stdout == "[]\n"
 
 
@@ -99,7 +100,7 @@ def test_what_is_refused(org: Org, arguments: tuple[str, ...], said: str) -> Non
         (("price", "set", "acme", "elsewhere", "m", *SET[-4:]), "provider 'elsewhere': one of openai, "),
         (("price", "set", "acme", "openai", "gpt*4o", *SET[-4:]), "model 'gpt*4o' has a * before its end"),
         (("price", "set", "acme", "openai", "", *SET[-4:]), "model: expected text of 1 to 1024 characters"),
-        (("price", "remove", "acme", "openai", "o3"), "org 'acme' has no price of openai/o3; it has: none"),
+        (("price", "remove", "acme", "openai", "o3", "--yes"), "org 'acme' has no price of openai/o3; it has: none"),
         (("price", "list", "nobody"), "org 'nobody' does not exist"),
     ],
 )

@@ -131,9 +131,9 @@ def test_another_ending_is_refused(path: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("number", ["0.1", "250.10", "0.300000000004", "123456789.123456789123", "1e-7", "5"])
+@pytest.mark.parametrize("number", ["0.1", "250.10", "0.300000000004", "123456789.123456789123", "1e-7", "5", "1e3"])
 def test_money_is_what_was_written(form: Form, number: str) -> None:
-    """An amount is kept digit by digit, whichever form it is written in, with quotes or without."""
+    """An amount is kept digit by digit, whichever form it is written in, with quotes or without; 1e3 as 1000."""
     budget = {"yaml": "{{name: a, limit_usd: {}}}", "json": '{{"name": "a", "limit_usd": {}}}'}
     for amount in (number, f'"{number}"'):
         text = (
@@ -142,7 +142,7 @@ def test_money_is_what_was_written(form: Form, number: str) -> None:
             else '{"orgs": {"acme": {"budgets": [' + budget[form].format(amount) + "]}}}"
         )
         [org] = declared(text, f"f.{form}").orgs
-        assert str(org.budgets[0].limit_usd) == str(Decimal(number))
+        assert str(org.budgets[0].limit_usd) == str(Decimal(f"{Decimal(number):f}"))
 
 
 @pytest.mark.parametrize(

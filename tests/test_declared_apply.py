@@ -1,9 +1,6 @@
 """Files that declare organisations, on the command line and a real registry: planned, applied, exported, imported."""
 
 import json
-import os
-import pty
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,8 @@ from dashboard.registry import RegistryUnavailable, VersionConflict
 from shared.organisation import Key, Limits, Org
 from shared.registry import LOG_KEY, hash_key
 from tests.declared_orgs import ACME, ONE, REGISTRIES, TWO
-from tests.declared_site import CommandLine, records, unversioned
-from tests.parts import ROOT, clean_environ, free_port, python, running, start_redis
+from tests.declared_site import CommandLine, at_a_terminal, records, unversioned
+from tests.parts import free_port, running, start_redis
 from tests.registry_operator import Operator, empty, mark_whole
 
 FILE = f"""
@@ -112,12 +109,12 @@ def test_changes_are_said_field_by_field(line: CommandLine, operator: Operator, 
     ]
     assert as_json["changes"][0]["fields"][2] == {"field": "limits.body_bytes", "old": None, "new": "7"}
     assert (as_json["unchanged"], as_json["undeclared"]) == (["beta"], [])
-    assert line.value("apply", str(file), "--prune") == {"changes": as_json["changes"]}
-    assert line.value("apply", str(file), "--prune") == {"changes": []}
+    assert line.value("apply", str(file), "--prune", "--yes") == {"changes": as_json["changes"]}
+    assert line.value("apply", str(file), "--prune", "--yes") == {"changes": []}
     assert not records(line.redis_url)["gone"].enabled
     assert log_of(line.redis_url)[-2:] == [
         ("acme", "file:orgs.yaml", "declare keys[default].sha256, limits.requests_per_s, limits.body_bytes"),
-        ("gone", "file:orgs.yaml", "not declared: enabled"),
+        ("gone", "file:orgs.yaml", "disable org, not declared"),
     ]
 
 
@@ -249,21 +246,6 @@ def test_progress_is_said(line: CommandLine, file: Path, monkeypatch: pytest.Mon
     assert len(json.loads(done.stdout)["changes"]) == 5
 
 
-def at_a_terminal(url: str, answer: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """A command whose standard input is a terminal, at which this is typed."""
-    here, there = pty.openpty()
-    try:
-        os.write(here, answer.encode())
-        command = python("dashboard", *arguments)
-        environ = clean_environ(LECTR_REDIS_URL=url)
-        return subprocess.run(
-            command, cwd=ROOT, env=environ, stdin=there, capture_output=True, text=True, timeout=60, check=False
-        )
-    finally:
-        os.close(here)
-        os.close(there)
-
-
 def test_a_person_is_asked_before_somebody_is_shut_out(line: CommandLine, operator: Operator, file: Path) -> None:
     """At a terminal apply asks before it disables organisations or takes keys away, and not otherwise."""
     operator.create_org("gone")
@@ -278,6 +260,21 @@ def test_a_person_is_asked_before_somebody_is_shut_out(line: CommandLine, operat
     file.write_text(FILE.replace("beta", "gamma"))
     unasked = at_a_terminal(line.redis_url, "", "apply", str(file))
     assert unasked.stdout.endswith("done: 1 created\n")
+
+
+def test_nobody_is_shut_out_unasked(line: CommandLine, operator: Operator, file: Path) -> None:
+    """Without a terminal apply and import refuse to do so, and say what would happen, unless they are told --yes."""
+    operator.create_org("acme")
+    before = records(line.redis_url)
+    for command in (("apply", str(file)), ("apply", "--json", str(file)), ("import", "-")):
+        done = line.run(*command, text=FILE)
+        assert done.exit_code == 2
+        assert done.stderr == (
+            "lectr: To be refused from then on: keys default of acme. "
+            "Nothing was done: there is no terminal to ask at; say --yes to do it\n"
+        )
+    assert records(line.redis_url) == before
+    assert line.said("apply", str(file), "--yes").endswith("done: 1 created, 1 changed\n")
 
 
 def test_export_reads_as_it_was_written(line: CommandLine, operator: Operator, tmp_path: Path) -> None:

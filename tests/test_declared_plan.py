@@ -133,7 +133,14 @@ def test_the_log_of_changes_says_what_was_done() -> None:
     [change] = plan([after], [known(org("a", ONE))], prune=True).changes
     assert change.action == "declare keys[key-1], keys[key-2], limits.body_bytes"
     assert plan([after], [], prune=True).changes[0].action == "create from file"
-    assert plan([org("b")], [known(org("a"))], prune=True).changes[1].action == "not declared: enabled"
+    assert plan([org("b")], [known(org("a"))], prune=True).changes[1].action == "disable org, not declared"
+    moved = plan([org("b", ONE)], [known(org("a", ONE)), known(org("c", TWO))], prune=True)
+    assert {change.org: change.action for change in moved.changes if change.doing == "disable"} == {
+        "a": "disable org and take keys[key-1] away, not declared",
+        "c": "disable org, not declared",
+    }
+    off = plan([org("b", ONE)], [known(org("a", ONE, enabled=False))], prune=True)
+    assert off.changes[1].action == "take keys[key-1] away, not declared"
     many = tuple(Rule(name=f"rule-{n}") for n in range(100))
     [change] = plan([org("a", rules=many)], [known(org("a"))], prune=True).changes
     assert len(change.action) == 303
@@ -157,6 +164,9 @@ def test_differences_name_the_field() -> None:
     assert changed(keys=(ci,)) == [FieldChange("keys[default]", '{"name":"default","sha256":"11111111..."}', None)]
     assert changed(keys=(msgspec.structs.replace(default, sha256=TWO), ci)) == [
         FieldChange("keys[default].sha256", "11111111...", "22222222...")
+    ]
+    assert changed(keys=(msgspec.structs.replace(default, shown="lc_key_ab-_12\n"), ci)) == [
+        FieldChange("keys[default].shown", "", "lc_key_ab-_12\\n")
     ]
     assert changed(keys=(ci, default)) == [FieldChange("keys", "default, ci", "ci, default")]
     assert changed(rules=(msgspec.structs.replace(rule, target=Target(model="x"), failover=()),)) == [

@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import signal
+import stat
 import threading
 import urllib.error
 from collections.abc import Iterator
@@ -328,6 +329,24 @@ def test_a_copy_of_before(tmp_path: Path) -> None:
     snapshot.rewrite([org])
     assert not (tmp_path / "registry.json").exists()
     assert Snapshot(str(tmp_path)).load() == [org]
+
+
+def test_the_copy_is_its_owners_alone(tmp_path: Path) -> None:
+    """Made, appended to, replaced, or left open to others by an earlier release: nobody else may read it."""
+    path = tmp_path / "registry.jsonl"
+
+    def mode() -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    (snapshot := Snapshot(str(tmp_path))).append([org_of("a", "key", 1)])
+    assert mode() == 0o600
+    for use in (snapshot.load, lambda: snapshot.append([org_of("b", "key 2", 2)])):
+        path.chmod(0o644)
+        use()
+        assert mode() == 0o600
+    (tmp_path / f"registry.{os.getpid()}.partial").touch(0o644)
+    snapshot.rewrite([org_of("a", "key", 1)])
+    assert mode() == 0o600
 
 
 def test_the_copy_without_a_directory(tmp_path: Path) -> None:

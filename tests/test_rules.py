@@ -1,4 +1,4 @@
-"""Which rule applies to a request, why, and what is wrong with a set of rules."""
+"""Which rule applies to a request, and why."""
 
 import random
 import string
@@ -344,36 +344,3 @@ def test_an_index_is_as_large_as_its_rules(kind: str) -> None:
     for number in range(20_000):
         table.find(f"flood-{number}", f"flood-{number}", "openai", f"flood-{number}")
     assert size() == before
-
-
-def test_problems_name_the_rule_and_the_fix() -> None:
-    """Errors are what must not be stored, warnings what may not be meant; good rules have neither."""
-    rules = [
-        rule("wide", model="gpt*", priority=1),
-        rule("twice", model="gpt-5", priority=2),
-        rule("twice", model="gp*", priority=2),
-        rule("star", model="a*b", priority=3),
-        Rule(name="idle", feature="f", priority=0),
-        rule("asleep", model="gpt-5", enabled=False),
-        rule("guarded", task=" Reasoning", model="o*", recommended=True),
-        Rule(name="failover", feature="g", failover=(CHEAP,)),
-    ]
-    problems = problems_of(rules)
-    assert problems.errors == [
-        "2 rules are named 'twice': rename all but one",
-        "rule 'star': model 'a*b' has a * before its end; only the last character may be one",
-    ]
-    idle, twice, guarded = problems.warnings
-    assert idle == "rule 'idle' changes nothing, and keeps later rules off what it matches: set a target or a failover"
-    assert twice.startswith("rule 'twice' never applies: 'wide' (priority 1) comes first and matches all that it ")
-    assert twice.endswith("matches; put it before that one, or remove it")
-    assert guarded == "rule 'guarded' never applies: it is recommended, and its task is 'reasoning'; remove it"
-    assert problems_of([]) == problems_of([rules[0], rules[-1]]) == room.Problems([], [])
-
-
-def test_too_many_rules_are_one_error() -> None:
-    """The most rules are no problem; one more is, and nothing else is said of so many."""
-    rules = [rule(f"r{number}", feature=f"f{number}") for number in range(MOST_RULES)]
-    assert problems_of(rules) == room.Problems([], [])
-    problems = problems_of([*rules, rule("r0")])
-    assert problems == room.Problems(["10001 rules, and an organisation may have 10000: remove some"], [])

@@ -17,7 +17,8 @@ T = TypeVar("T")
 MOST_LISTED: Final = 1000
 
 _ORG_NAME: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$(?!\n)"
-_AMOUNT: Final = r"^[0-9]{1,10}(\.[0-9]{1,18})?$(?!\n)"
+_AMOUNT: Final = r"^[0-9]{1,10}(\.[0-9]{1,18})?(E-[0-9]{1,2})?$(?!\n)"
+"""With an exponent as answers have it of an amount below 0.000001."""
 _DOLLARS: Final = {"expected": 'an amount of US dollars as text, like "250.00"'}
 OrgName = Annotated[
     str,

@@ -110,7 +110,7 @@ def _apply(settings: Settings, path: str, *, prune: bool, yes: bool, as_json: bo
         if not as_json:
             _show_plan(planned, as_json=False)
         if shut_out := shut_out_text(planned.changes):
-            confirm(f"{shut_out} Go on?", yes=yes)
+            confirm(shut_out, yes=yes)
 
     with _registry(settings, path) as registry:
         made = apply_declared(registry, declared.orgs, prune=prune, approve=approve, progress=_progress)

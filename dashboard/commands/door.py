@@ -23,7 +23,7 @@ from shared.registry import RegistryFault
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON value instead of text.")
 org_name = click.argument("name", metavar="ORG", shell_complete=complete_org)
-yes = click.option("--yes", is_flag=True, help="Do not ask.")
+yes = click.option("--yes", is_flag=True, help="Do not ask; without a terminal nothing is done otherwise.")
 _GAP: Final = "  "
 _READ_ONLY: Final = "lectr.read_only"
 """Of a click context: the file that declares the organisations."""
@@ -65,11 +65,17 @@ def faults_told() -> Iterator[None]:
 
 
 def confirm(what: str, *, yes: bool) -> None:
-    """Ask a person before something that cannot be undone; a script is not asked. Raises RegistryReadOnly."""
+    """Ask a person before clients are refused, or something is gone. Whoever cannot be asked must have said --yes.
+
+    `what` would happen then. Raises RegistryReadOnly, RegistryFault.
+    """
     if path := click.get_current_context().meta.get(_READ_ONLY):
         raise RegistryReadOnly(path)
-    if not yes and sys.stdin.isatty():
-        click.confirm(what, abort=True)
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise RegistryFault(f"{what} Nothing was done: there is no terminal to ask at; say --yes to do it")
+    click.confirm(f"{what} Go on?", abort=True)
 
 
 def show(org: Org, *, as_json: bool, text: str) -> None:

@@ -3,7 +3,7 @@
 import click
 
 from dashboard import edits
-from dashboard.commands.door import as_json, org_name, show, with_registry
+from dashboard.commands.door import as_json, confirm, org_name, show, with_registry, yes
 from dashboard.registry import Registry
 from shared.registry import RegistryFault
 
@@ -43,10 +43,12 @@ def set_azure(
 @azure.command("remove")
 @org_name
 @click.option("--resource", default="default", show_default=True, help="Which one, where there are several.")
+@yes
 @as_json
 @with_registry
-def remove_azure(registry: Registry, *, name: str, resource: str, as_json: bool) -> None:
+def remove_azure(registry: Registry, *, name: str, resource: str, yes: bool, as_json: bool) -> None:
     """Remove an Azure resource of an organisation."""
+    confirm(f"Azure resource {resource!r} of {name} will be gone: no request will be sent there.", yes=yes)
     changed = registry.edit(name, edits.remove_azure(resource), f"remove azure resource {resource}")
     show(changed, as_json=as_json, text=f"azure resource {resource} of {name} is removed")
 
@@ -71,10 +73,12 @@ def set_base_url(registry: Registry, *, name: str, provider: str, url: str, as_j
 @base_url.command("remove")
 @org_name
 @_provider
+@yes
 @as_json
 @with_registry
-def remove_base_url(registry: Registry, *, name: str, provider: str, as_json: bool) -> None:
+def remove_base_url(registry: Registry, *, name: str, provider: str, yes: bool, as_json: bool) -> None:
     """Use the installation's own again."""
+    confirm(f"Requests of {name} to {provider} will go where the installation sends them.", yes=yes)
     changed = registry.edit(name, edits.set_base_url(provider, None), f"remove base URL of {provider}")
     show(changed, as_json=as_json, text=f"{name} sends {provider} traffic where the installation does")
 
@@ -99,10 +103,12 @@ def set_credential(registry: Registry, *, name: str, provider: str, reference: s
 @credential.command("remove")
 @org_name
 @_provider
+@yes
 @as_json
 @with_registry
-def remove_credential(registry: Registry, *, name: str, provider: str, as_json: bool) -> None:
+def remove_credential(registry: Registry, *, name: str, provider: str, yes: bool, as_json: bool) -> None:
     """Remove a reference."""
+    confirm(f"Rules of {name} will send nothing to {provider} any more.", yes=yes)
     changed = registry.edit(name, edits.set_credential(provider, None), f"remove credential of {provider}")
     show(changed, as_json=as_json, text=f"{name} has no {provider} key")
 

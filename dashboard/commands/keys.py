@@ -57,7 +57,7 @@ def rotate(registry: Registry, *, name: str, key_name: str, yes: bool, as_json: 
 
 def rotate_after_asking(registry: Registry, name: str, key_name: str, *, yes: bool, as_json: bool) -> None:
     """Another key under the same name, if whoever sits there wants that."""
-    confirm(f"Clients with the key {key_name!r} of {name} will be refused until they have the new one. Go on?", yes=yes)
+    confirm(f"Clients with the key {key_name!r} of {name} will be refused until they have the new one.", yes=yes)
     show_key(new_keys.rotate_key(registry, name, key_name), as_json=as_json)
 
 
@@ -102,10 +102,12 @@ def list_keys(registry: Registry, *, name: str, days: int, as_json: bool) -> Non
 @key.command("disable")
 @org_name
 @_key_name
+@yes
 @as_json
 @with_registry
-def disable(registry: Registry, *, name: str, key_name: str, as_json: bool) -> None:
+def disable(registry: Registry, *, name: str, key_name: str, yes: bool, as_json: bool) -> None:
     """Refuse requests with this key."""
+    confirm(f"Clients with the key {key_name!r} of {name} will be refused until it is enabled again.", yes=yes)
     changed = registry.edit(name, edits.change_key(key_name, enabled=False), f"disable key {key_name}")
     show(changed, as_json=as_json, text=f"key {key_name} of {name} is disabled")
 
@@ -129,7 +131,7 @@ def enable(registry: Registry, *, name: str, key_name: str, as_json: bool) -> No
 @with_registry
 def remove(registry: Registry, *, name: str, key_name: str, yes: bool, as_json: bool) -> None:
     """Remove a key for good."""
-    confirm(f"Clients with the key {key_name!r} of {name} will be refused for good. Go on?", yes=yes)
+    confirm(f"Clients with the key {key_name!r} of {name} will be refused for good.", yes=yes)
     changed = registry.edit(name, edits.remove_key(key_name), f"remove key {key_name}")
     show(changed, as_json=as_json, text=f"key {key_name} of {name} is removed")
 

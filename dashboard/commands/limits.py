@@ -7,8 +7,8 @@ import click
 import msgspec
 
 from dashboard import edits
-from dashboard.commands.door import as_json, org_name, show, table, with_registry
-from dashboard.commands.values import amount
+from dashboard.commands.door import as_json, confirm, org_name, show, table, with_registry, yes
+from dashboard.commands.values import amount, shown_amount
 from dashboard.registry import Registry
 from shared.organisation import Budget, Limits
 
@@ -22,7 +22,11 @@ def limit() -> None:
 @org_name
 @click.option("--key", "key_name", help="Of this key alone; without it, of every key that has none of its own.")
 @click.option("--requests-per-s", type=float, help="Requests per second.")
-@click.option("--burst-requests", type=int, help="How many at once after a pause; else as many as in a second.")
+@click.option(
+    "--burst-requests",
+    type=int,
+    help="With a rate: how many at once after a pause, if not as many as in a second.",
+)
 @click.option("--concurrent-streams", type=int, help="Streams open at once.")
 @click.option("--body-bytes", type=int, help="Largest JSON body.")
 @click.option("--file-body-bytes", type=int, help="Largest body of an endpoint that takes files.")
@@ -59,7 +63,8 @@ def set_budget(
     made = Budget(name=budget_name, limit_usd=amount("limit_usd", limit_usd), **fields)
     changed = registry.edit(name, edits.put_budget(made), f"set budget {budget_name}")
     whose = f"feature {made.feature} of {name}" if made.feature else name
-    text = f"budget {budget_name}: {whose} may spend {made.limit_usd} USD a {made.period}; then {made.action}"
+    spent = f"{shown_amount(made.limit_usd)} USD a {made.period}"
+    text = f"budget {budget_name}: {whose} may spend {spent}; then {made.action}"
     show(changed, as_json=as_json, text=text)
 
 
@@ -75,16 +80,18 @@ def list_budgets(registry: Registry, *, name: str, as_json: bool) -> None:
         return
     table(
         ("budget", "feature", "USD", "per", "then"),
-        [(one.name, one.feature or "all", str(one.limit_usd), one.period, one.action) for one in budgets],
+        [(one.name, one.feature or "all", shown_amount(one.limit_usd), one.period, one.action) for one in budgets],
     )
 
 
 @budget.command("remove")
 @org_name
 @click.argument("budget_name", metavar="BUDGET")
+@yes
 @as_json
 @with_registry
-def remove_budget(registry: Registry, *, name: str, budget_name: str, as_json: bool) -> None:
+def remove_budget(registry: Registry, *, name: str, budget_name: str, yes: bool, as_json: bool) -> None:
     """Remove a budget."""
+    confirm(f"Budget {budget_name!r} of {name} will be gone, and will stop nothing any more.", yes=yes)
     changed = registry.edit(name, edits.remove_budget(budget_name), f"remove budget {budget_name}")
     show(changed, as_json=as_json, text=f"budget {budget_name} of {name} is removed")

@@ -5,7 +5,7 @@ import json
 import click
 
 from dashboard import edits, new_keys
-from dashboard.commands.door import as_json, org_name, show, show_key, table, with_registry, yes
+from dashboard.commands.door import as_json, confirm, org_name, show, show_key, table, with_registry, yes
 from dashboard.commands.keys import rotate_after_asking
 from dashboard.records import record
 from dashboard.registry import Registry
@@ -39,10 +39,12 @@ def rotate_key(registry: Registry, *, name: str, key_name: str, yes: bool, as_js
 
 @org.command("disable")
 @org_name
+@yes
 @as_json
 @with_registry
-def disable(registry: Registry, *, name: str, as_json: bool) -> None:
+def disable(registry: Registry, *, name: str, yes: bool, as_json: bool) -> None:
     """Refuse all requests of an organisation."""
+    confirm(f"All clients of {name} will be refused until it is enabled again.", yes=yes)
     show(registry.edit(name, edits.switch(enabled=False), "disable org"), as_json=as_json, text=f"{name} is disabled")
 
 
@@ -79,10 +81,12 @@ def on_disconnect(registry: Registry, *, name: str, policy: str, feature: str, a
 @as_json
 @with_registry
 def usage(registry: Registry, *, name: str, policy: str, feature: str, as_json: bool) -> None:
-    """Whether streams are asked for their usage where the client did not ask.
+    """Whether streams are asked for their usage where the client did not say.
 
-    leave (the default) changes no request, and such a stream's usage is estimated. ask adds
-    stream_options.include_usage to chat completions that stream, and takes out of the answer what this added.
+    leave (the default) changes no request, and such a stream's usage is estimated. ask adds include_usage to the
+    stream_options of chat completions that stream, and takes out of the answer what this added. A client that says
+    itself what it wants is left alone: one that sends include_usage, true or false, or stream_options: null. So are
+    requests to Groq and Gemini, which tell it in any case.
     """
     edit = edits.set_usage(feature, ask=policy == "ask")
     changed = registry.edit(name, edit, f"{policy} usage of feature {feature}")

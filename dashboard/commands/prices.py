@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from dashboard import checks, edits
-from dashboard.commands.door import as_json, org_name, show, table, with_registry
+from dashboard.commands.door import as_json, confirm, org_name, show, table, with_registry, yes
 from dashboard.commands.values import amount, moment_ms, shown_amount, shown_moment
 from dashboard.registry import Registry
 from shared.clock import unix_ms
@@ -102,11 +102,16 @@ def list_prices(registry: Registry, *, name: str, as_json: bool) -> None:
 @_provider
 @_model
 @click.option("--since", help="Only the one from this day on; without it, all of this model.")
+@yes
 @as_json
 @with_registry
-def remove_price(registry: Registry, *, name: str, provider: str, model: str, since: str | None, as_json: bool) -> None:
+def remove_price(
+    registry: Registry, *, name: str, provider: str, model: str, since: str | None, yes: bool, as_json: bool
+) -> None:
     """Remove prices: requests that are still to be priced cost what the list says."""
     since_ms = None if since is None else moment_ms("--since", since)
+    which = "All prices" if since is None else f"The price since {shown_moment(since_ms)}"
+    confirm(f"{which} of {provider}/{model} for {name} will be gone.", yes=yes)
     changed = registry.edit(name, edits.remove_price(provider, model, since_ms), f"remove price of {provider}/{model}")
     show(changed, as_json=as_json, text=f"price of {provider}/{model} for {name} is removed")
 

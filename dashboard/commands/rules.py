@@ -6,15 +6,15 @@ from typing import Any
 import click
 import msgspec
 
-from dashboard import edits
+from dashboard import checks, edits
 from dashboard.commands.door import as_json, confirm, org_name, show, table, with_registry, yes
+from dashboard.commands.targets import shown_target, target
 from dashboard.commands.use import in_days, use_columns
 from dashboard.in_use import rules_in_use
 from dashboard.records import rule_test
 from dashboard.registry import Registry
 from shared.event import UNTAGGED
 from shared.organisation import Rule, Target
-from shared.registry import RegistryFault
 from shared.rules import problems_of
 
 _rule_name = click.argument("rule_name", metavar="RULE")
@@ -33,7 +33,12 @@ def rule() -> None:
 @click.option("--task", help="Only requests with this X-Lectr-Task.")
 @click.option("--provider", help="Only requests to this provider.")
 @click.option("--model", help="Only requests for this model; with a * at its end, for all that begin so.")
-@click.option("--to", "to", metavar="[PROVIDER/]MODEL", help="Where they go. 'groq/' keeps the model.")
+@click.option(
+    "--to",
+    "to",
+    metavar="[PROVIDER/]MODEL",
+    help="Where they go. 'groq/' keeps the model; '/openai/gpt-oss-120b', a model's name, keeps the provider.",
+)
 @click.option(
     "--failover",
     multiple=True,
@@ -59,8 +64,8 @@ def set_rule(
         Rule(
             name=rule_name,
             enabled=not disabled,
-            target=_target(to) if to else Target(),
-            failover=tuple(map(_target, failover)),
+            target=Target() if to is None else target("--to", to),
+            failover=tuple(target("--failover", one) for one in failover),
             **fields,
         )
     )
@@ -110,6 +115,7 @@ def test_rule(
     registry: Registry, *, name: str, feature: str, task: str, provider: str, model: str, as_json: bool
 ) -> None:
     """What would happen to a request."""
+    checks.check_provider(provider)
     found = rule_test(registry.org(name), feature=feature, task=task, provider=provider, model=model)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(found)))
@@ -154,19 +160,9 @@ def disable(registry: Registry, *, name: str, rule_name: str, as_json: bool) -> 
 @with_registry
 def remove(registry: Registry, *, name: str, rule_name: str, yes: bool, as_json: bool) -> None:
     """Remove a rule."""
-    confirm(f"Rule {rule_name!r} of {name} will be gone. Go on?", yes=yes)
+    confirm(f"Rule {rule_name!r} of {name} will be gone.", yes=yes)
     changed = registry.edit(name, edits.remove_rule(rule_name), f"remove rule {rule_name}")
     show(changed, as_json=as_json, text=f"rule {rule_name} of {name} is removed")
-
-
-def _target(text: str) -> Target:
-    """`groq/llama-3.1-8b-instant`, `gpt-4o-mini`, `groq/`; a model's own slashes follow a provider's name."""
-    first, slash, rest = text.partition("/")
-    if slash and first in {"openai", "anthropic", "groq", "gemini", "azure"}:
-        return msgspec.convert({"provider": first, **({"model": rest} if rest else {})}, Target)
-    if not text:
-        raise RegistryFault("target: give a model, like gpt-4o-mini, or PROVIDER/MODEL")
-    return Target(model=text)
 
 
 def _conditions(one: Rule) -> str:
@@ -175,8 +171,4 @@ def _conditions(one: Rule) -> str:
 
 
 def _targets(one: Rule) -> str:
-    return ", then ".join(_name(target) for target in (one.target, *one.failover))
-
-
-def _name(target: Target) -> str:
-    return f"{target.provider}/{target.model or ''}" if target.provider else target.model or "where it was going"
+    return ", then ".join(map(shown_target, (one.target, *one.failover)))

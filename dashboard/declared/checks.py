@@ -9,7 +9,7 @@ import msgspec
 from dashboard import checks, edits
 from dashboard.declared.faults import place_of
 from dashboard.registry import Edit
-from shared.organisation import Org
+from shared.organisation import Limits, Org
 from shared.registry import RegistryFault
 from shared.rules import problems_of
 
@@ -48,6 +48,13 @@ def shared_keys(orgs: Iterable[Org]) -> Iterator[str]:
 
 def _keys(org: Org) -> Org:
     _refuse_repeated("key", (key.name for key in org.keys))
+    for key in org.keys:
+        checks.check_burst(key.limits, org.limits, field="keys", whose=f"key {key.name!r}: ")
+    return org
+
+
+def _limits(org: Org) -> Org:
+    checks.check_burst(org.limits, Limits(), field="limits")
     return org
 
 
@@ -71,14 +78,11 @@ def _credentials(org: Org) -> Org:
 
 def _budgets(org: Org) -> Org:
     _refuse_repeated("budget", (budget.name for budget in org.budgets))
-    for budget in org.budgets:
-        edits.put_budget(budget)
-    return org
+    return msgspec.structs.replace(org, budgets=tuple(edits.sound_budget(budget) for budget in org.budgets))
 
 
 def _prices(org: Org) -> Org:
-    edits.set_prices(org.prices)
-    return org
+    return msgspec.structs.replace(org, prices=edits.sound_prices(org.prices))
 
 
 def _drain_features(org: Org) -> Org:
@@ -108,6 +112,7 @@ _CHECKS: Final[dict[str, Callable[[Org], Org]]] = {
     "azure": _azure,
     "base_urls": _base_urls,
     "credentials": _credentials,
+    "limits": _limits,
     "budgets": _budgets,
     "prices": _prices,
     "drain_features": _drain_features,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dashboard.declared.faults import printable
+from dashboard.declared.faults import one_line, printable
 from shared.organisation import Key, Org, Price
 
 _LONGEST: Final = 80
@@ -86,7 +86,10 @@ def _short(path: str, value: Any) -> str | None:
     elif isinstance(value, Decimal):
         return _cut(str(value))
     elif isinstance(value, str):
-        return _hash(value) if path.endswith(".sha256") else _cut(printable(value))
+        if path.endswith(".sha256"):
+            return _hash(value)
+        # What is shown of a key is there to be shown; in any other text a key would be one by mistake.
+        return _cut(one_line(value) if path.endswith(".shown") else printable(value))
     return _cut(msgspec.json.encode(value).decode())
 
 

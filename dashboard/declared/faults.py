@@ -30,7 +30,11 @@ class DeclarationFault(RegistryFault):
 
 def printable(text: str) -> str:
     """One line that shows neither a key that stands where it must not, nor what a terminal would obey."""
-    text = _KEY.sub(f"{KEY_PREFIX}***", text[: 2 * _LONGEST_PROBLEM])
+    return one_line(_KEY.sub(f"{KEY_PREFIX}***", text[: 2 * _LONGEST_PROBLEM]))
+
+
+def one_line(text: str) -> str:
+    """Text without what a terminal would obey. Whatever is in it is shown."""
     text = "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in text)
     return text if len(text) <= _LONGEST_PROBLEM else text[:_LONGEST_PROBLEM] + "..."
 

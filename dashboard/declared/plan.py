@@ -15,6 +15,7 @@ from shared.registry import RegistryFault
 
 Doing = Literal["create", "change", "disable"]
 _LONGEST_ACTION: Final = 300
+_ENABLED: Final = "enabled"
 
 
 class PlanFault(RegistryFault):
@@ -39,8 +40,15 @@ class Change(msgspec.Struct, frozen=True):
         """For the log of changes."""
         if self.doing == "create":
             return "create from file"
-        named = ", ".join(change.field for change in self.fields)
-        text = f"not declared: {named}" if self.doing == "disable" else f"declare {named}"
+        if self.doing == "disable":
+            others = ", ".join(change.field for change in self.fields if change.field != _ENABLED)
+            done = [
+                *(["disable org"] if any(change.field == _ENABLED for change in self.fields) else []),
+                *([f"take {others} away"] if others else []),
+            ]
+            text = f"{' and '.join(done)}, not declared"
+        else:
+            text = f"declare {', '.join(change.field for change in self.fields)}"
         return text if len(text) <= _LONGEST_ACTION else text[:_LONGEST_ACTION] + "..."
 
 

@@ -298,7 +298,8 @@ class Stack:
         if exists and kept.exists():
             return kept.read_text(encoding="utf-8").strip()
         # Without its file the key is lost; without its organisation it opens nothing.
-        made = json.loads(await self._admin("org", "rotate-key" if exists else "create", ORG, "--json"))
+        command = ("rotate-key", ORG, "--yes") if exists else ("create", ORG)
+        made = json.loads(await self._admin("org", *command, "--json"))
         key: str = made["key"]
         _write_private(kept, key)
         if self.demo:

@@ -84,7 +84,7 @@ def start_installation(folder: Path, cores: Cores, upstream_url: str, **settings
             clickhouse, clickhouse_url = start_clickhouse(folder / "clickhouse")
             parts.enter_context(running(clickhouse))
             migrate(clickhouse_url)
-            made = admin(redis_url, "org", "create", "bench")
+            made = admin(redis_url, "org", "create", "bench", clickhouse_url=clickhouse_url)
             ingestor = Ingestor(folder / "ingestor", redis_url, clickhouse_url).wait()
             parts.enter_context(running(ingestor))
         if cores.cold_shares:

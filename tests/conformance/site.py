@@ -16,6 +16,7 @@ from tests.canaries import provider_key
 from tests.conformance.client import Answer, RawClient
 from tests.conformance.provider import AFTER, RawProvider
 from tests.parts import Gateway, admin, running, start_redis, wait_until
+from tests.registry_operator import mark_whole
 
 AUTHORIZATION = f"Bearer {provider_key('conformance')}".encode()
 
@@ -131,6 +132,7 @@ class Sites:
         self._directory = directory
         self._provider = provider
         self._redis_url = redis_url
+        mark_whole(redis_url)
         self._key: str = admin(redis_url, "org", "create", "acme")["key"]
         admin(redis_url, "azure", "set", "acme", "--endpoint", f"{provider.url}/azure", "--api-version", "2024-10-21")
 

@@ -269,7 +269,7 @@ def installation(
         )
         try:
             migrate(clickhouse_url)
-            site.key = admin(redis_url, "org", "create", "acme")["key"]
+            site.key = admin(redis_url, "org", "create", "acme", clickhouse_url=clickhouse_url)["key"]
             for _ in range(gateways):
                 site.add_gateway()
             for _ in range(ingestors):

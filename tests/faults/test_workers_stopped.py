@@ -93,7 +93,7 @@ async def test_every_answer_is_one_row(tmp_path: Path) -> None:
     clickhouse, clickhouse_url = start_clickhouse(tmp_path / "clickhouse")
     with running(redis), running(clickhouse), mock_process() as mock:
         migrate(clickhouse_url)
-        key = admin(redis_url, "org", "create", "acme")["key"]
+        key = admin(redis_url, "org", "create", "acme", clickhouse_url=clickhouse_url)["key"]
         ingestor = Ingestor(tmp_path, redis_url, clickhouse_url).wait()
         gateway = Gateway(tmp_path, redis_url, upstreams_of(mock.url)).wait()
         client = Client(gateway.url, key)
