@@ -14,6 +14,7 @@ MOST_CHANGES: Final = 10_000
 _CHANGES: Final = """
 SELECT toUnixTimestamp64Milli(at), org, version, actor, action FROM registry_changes
 WHERE ({org:String} = '' OR org = {org:String}) AND at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')
+AND ({before:UInt64} = 0 OR version < {before:UInt64})
 ORDER BY version DESC LIMIT {limit:UInt32}
 """
 _LOGGED: Final = """
@@ -31,9 +32,14 @@ class Change(msgspec.Struct, frozen=True):
     action: str
 
 
-def changes(clickhouse: ClickHouse, *, org: str = "", since_ms: int = 0, limit: int) -> list[Change]:
-    """The last changes, at most `limit`, of one organisation or of all (''). Raises ClickHouseFault."""
-    parameters = {"org": org, "since": since_ms, "limit": min(limit, MOST_CHANGES)}
+def changes(
+    clickhouse: ClickHouse, *, org: str = "", since_ms: int = 0, before: int | None = None, limit: int
+) -> list[Change]:
+    """The last changes, at most `limit`, of one organisation or of all (''); `before`: the change of this version.
+
+    Raises ClickHouseFault.
+    """
+    parameters = {"org": org, "since": since_ms, "before": before or 0, "limit": min(limit, MOST_CHANGES)}
     return [
         Change(int(at_ms), str(name), int(version), str(actor), str(action))
         for at_ms, name, version, actor, action in clickhouse.query(_CHANGES, parameters)

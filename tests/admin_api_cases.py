@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from dashboard.api.operations import OPERATIONS, Operation
+from dashboard.api.operation import Operation
+from dashboard.api.operations import OPERATIONS
 from tests.admin_api import AdminApi, Reply
 
 CLOSED = [one for one in OPERATIONS if not one.is_open]
@@ -24,6 +25,8 @@ BODIES: dict[str, Any] = {
     "putAzure": {"endpoint": "https://one.openai.azure.com"},
     "putBaseUrl": {"url": "https://llm.example.com/v1"},
     "putCredential": {"reference": "env:KEY"},
+    "planRegistry": {"orgs": {"declared": {}}},
+    "applyRegistry": {"orgs": {"declared": {}}},
 }
 NAMES = {"key": "default", "rule": "r", "budget": "b", "resource": "default", "provider": "openai"}
 

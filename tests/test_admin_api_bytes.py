@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dashboard.api.door import MOST_BODY_BYTES
 from dashboard.api.malformed import malformed
+from dashboard.api.operation import MOST_BODY_BYTES
 from tests.admin_api import PREFIX, SECRET, AdminApi, admin_apis
 from tests.raw_http import connect, read_all, read_until
 

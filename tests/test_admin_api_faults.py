@@ -12,8 +12,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from dashboard.api import door as doors
 from dashboard.api.attempts import Attempts
 from dashboard.api.calls import Answer, Call
-from dashboard.api.door import MOST_OPEN, Door
+from dashboard.api.door import Door
 from dashboard.api.handlers import HANDLERS
+from dashboard.api.operation import MOST_OPEN, MOST_OPEN_OF
 from dashboard.api.probes import Probes
 from dashboard.api.registry_calls import RegistryCalls
 from dashboard.api.server import application
@@ -67,26 +68,40 @@ async def test_a_defect_is_told_without_its_text(
     assert "velvet" not in str(logged)
 
 
-async def test_as_many_as_may_be_at_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond that one is told to come again, at once; what has begun is done, and then there is room again."""
+@pytest.mark.parametrize(
+    ("handler", "path", "most"),
+    [
+        ("readOrg", "/orgs/acme", MOST_OPEN),
+        ("exportRegistry", "/export", MOST_OPEN_OF["registry"]),
+        ("listChanges", "/changes", MOST_OPEN_OF["clickhouse"]),
+    ],
+)
+async def test_as_many_as_may_be_at_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch, handler: str, path: str, most: int
+) -> None:
+    """Beyond that one is told to come again, at once; what has begun is done, and then there is room again.
+
+    Of what takes long there may be fewer, and others are served meanwhile.
+    """
     go_on = threading.Event()
 
     def slow(_call: Call) -> Answer:
         go_on.wait(30)
         return Answer()
 
-    monkeypatch.setitem(HANDLERS, "readOrg", slow)
+    monkeypatch.setitem(HANDLERS, handler, slow)
 
-    async def ask() -> tuple[int, str]:
-        async with client.get(f"{PREFIX}/orgs/acme", headers=HEADERS) as reply:
+    async def ask(path: str = path) -> tuple[int, str]:
+        async with client.get(PREFIX + path, headers=HEADERS) as reply:
             return reply.status, reply.headers.get("Retry-After", "")
 
-    asked = [asyncio.create_task(ask()) for _ in range(MOST_OPEN + 5)]
+    asked = [asyncio.create_task(ask()) for _ in range(most + 5)]
     done, _ = await asyncio.wait(asked, timeout=30, return_when=asyncio.FIRST_COMPLETED)
     assert {await one for one in done} == {(503, "1")}
+    assert (await ask("/orgs/nobody"))[0] == (503 if most == MOST_OPEN else 404)
     go_on.set()
     statuses = [(await one)[0] for one in asked]
-    assert (statuses.count(200), statuses.count(503)) == (MOST_OPEN, 5)
+    assert (statuses.count(200), statuses.count(503)) == (most, 5)
     assert (await ask())[0] == 200
 
 

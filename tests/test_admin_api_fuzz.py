@@ -18,6 +18,7 @@ from hypothesis import settings
 from dashboard.api.openapi import document
 from dashboard.api.operations import OPERATIONS
 from tests.admin_api import SECRET, AdminApi, admin_apis
+from tests.ingestor_process import new_database
 from tests.registry_operator import empty
 
 FULL: Final = "--full" in sys.argv
@@ -52,8 +53,10 @@ def session() -> Iterator[requests.Session]:
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdminApi]:
-    with admin_apis(tmp_path_factory.mktemp("admin_fuzz")) as made:
+def api(tmp_path_factory: pytest.TempPathFactory, clickhouse_url: str) -> Iterator[AdminApi]:
+    new_database(clickhouse_url)
+    directory = tmp_path_factory.mktemp("admin_fuzz")
+    with admin_apis(directory, LECTR_CLICKHOUSE_URL=f"{clickhouse_url}/lectr") as made:
         made.ok("POST", "/orgs", {"org": "acme"})
         yield made
         assert '"defect"' not in made.process.output

@@ -10,18 +10,24 @@ import pytest
 
 from dashboard import registry as registries
 from dashboard.api import answer_bodies as answers
+from dashboard.api import declaration_bodies as declarations
 from dashboard.api import faults
 from dashboard.api import request_bodies as bodies
 from dashboard.api.faults import FAULTS, Fault, error_body, error_headers
 from dashboard.api.handlers import HANDLERS
 from dashboard.api.openapi import document
-from dashboard.api.operations import OPERATIONS, PREFIX, Operation
+from dashboard.api.operation import Operation
+from dashboard.api.operations import OPERATIONS, PREFIX
 from dashboard.api.probes import Probes
 from dashboard.api.registry_calls import RegistryCalls
 from dashboard.api.translation import fault_of
+from dashboard.clickhouse import ClickHouseFault, ClickHouseRefused, ClickHouseUnavailable
+from dashboard.declared.faults import DeclarationFault
+from dashboard.declared.records import document_of
 from shared import organisation as stored
 from shared.environment import SecretUrl
 from shared.registry import RegistryFault
+from tests.declared_orgs import ACME
 
 DOCUMENT = document(OPERATIONS)
 EXPECTED_FAULTS = {
@@ -37,6 +43,9 @@ EXPECTED_FAULTS = {
     "request_timeout": 408,
     "org_exists": 409,
     "record_exists": 409,
+    "plan_refused": 409,
+    "would_shut_out": 409,
+    "apply_conflict": 409,
     "version_conflict": 412,
     "request_too_large": 413,
     "unsupported_media_type": 415,
@@ -46,6 +55,9 @@ EXPECTED_FAULTS = {
     "internal_error": 500,
     "registry_record_unreadable": 500,
     "registry_unavailable": 503,
+    "clickhouse_not_configured": 503,
+    "clickhouse_unavailable": 503,
+    "apply_stopped": 503,
     "server_busy": 503,
 }
 
@@ -85,8 +97,8 @@ def test_one_form_of_errors(fault: type[Fault]) -> None:
     assert error_headers(fault("x", retry_after_s=0)).get("Retry-After") == "1"
 
 
-OF_RECORDS = [kind for kind in subclasses(RegistryFault) if not kind.__module__.startswith("dashboard.declared")]
-"""Those of declared files are for who wrote the file: no request has one."""
+OF_RECORDS = [kind for kind in subclasses(RegistryFault) if kind is not DeclarationFault]
+"""A body that declares something is read before: what is wrong with it is a wrong value."""
 
 
 @pytest.mark.parametrize("kind", [RegistryFault, *OF_RECORDS, registries.RegistryUnavailable], ids=by_name)
@@ -95,6 +107,15 @@ def test_every_fault_of_the_registry_has_one_here(kind: type[Any]) -> None:
     found = fault_of(kind("what and how to fix it"))
     assert "what and how to fix it" in found.message
     assert (type(found) is faults.InvalidValue) == (kind is RegistryFault)
+
+
+@pytest.mark.parametrize("kind", [ClickHouseFault, *subclasses(ClickHouseFault)], ids=by_name)
+def test_every_fault_of_clickhouse_is_one_here(kind: type[Any]) -> None:
+    """Its text is told; when to ask again only where time may mend it, as it does not mend a refusal."""
+    found = fault_of(kind("what and how to fix it", *([164] if issubclass(kind, ClickHouseRefused) else [])))
+    assert isinstance(found, faults.ClickHouseUnavailable)
+    assert found.message == "what and how to fix it"
+    assert (found.retry_after_s is not None) == (kind is ClickHouseUnavailable)
 
 
 # operations
@@ -118,8 +139,11 @@ def test_what_follows_from_a_line_of_the_table(one: Operation) -> None:
     assert (faults.RegistryReadOnly in one.faults) == one.changes
     assert (faults.VersionConflict in one.faults) == one.is_conditional
     assert (faults.InvalidJson in one.faults) == (one.body is not None)
+    assert (faults.ClickHouseUnavailable in one.faults) == (one.load == "clickhouse")
     assert len(set(one.faults)) == len(one.faults)
-    assert one.changes == (one.method in {"POST", "PUT", "PATCH", "DELETE"} and one.id != "testRules")
+    assert one.changes == (
+        one.method in {"POST", "PUT", "PATCH", "DELETE"} and one.id not in {"testRules", "planRegistry"}
+    )
     assert (one.status == 204) == (one.answer is None)
 
 
@@ -148,20 +172,35 @@ def test_the_document_stands_alone() -> None:
     text = json.dumps(DOCUMENT)
     named = set(re.findall(r'"#/components/schemas/(\w+)"', text))
     assert named <= set(DOCUMENT["components"]["schemas"])
-    assert set(DOCUMENT["components"]["schemas"]) - named <= {"OrgQuery"}
+    assert set(DOCUMENT["components"]["schemas"]) - named <= {one.query.__name__ for one in OPERATIONS if one.query}
     assert "(?" not in "".join(re.findall(r'"pattern": "((?:[^"\\]|\\.)*)"', text))
     assert DOCUMENT["components"]["schemas"]["ErrorDetail"]["properties"]["code"]["enum"] == sorted(EXPECTED_FAULTS)
 
 
-def test_no_answer_has_a_place_for_a_hash() -> None:
-    """Neither a key's nor any other."""
-    assert "sha256" not in json.dumps(DOCUMENT)
-    assert "hash" not in json.dumps(DOCUMENT["components"])
+def test_hashes_have_one_place() -> None:
+    """A key that is declared: it stands in what is exported, planned and applied, and nowhere else."""
+    schemas = dict(DOCUMENT["components"]["schemas"])
+    assert "sha256" in schemas.pop("DeclaredKey")["properties"]
+    assert "hash" not in json.dumps(schemas)
+    assert "sha256" not in json.dumps({**DOCUMENT, "components": schemas})
+
+    def users(name: str) -> set[str]:
+        return {one for one, schema in schemas.items() if f'/{name}"' in json.dumps(schema)}
+
+    assert (users("DeclaredKey"), users("DeclaredOrg"), users("Declaration")) == (
+        {"DeclaredOrg"},
+        {"Declaration"},
+        set(),
+    )
+    paths = {path for path, methods in DOCUMENT["paths"].items() if '/Declaration"' in json.dumps(methods)}
+    assert paths == {f"{PREFIX}/{name}" for name in ("export", "plan", "apply")}
 
 
 # bodies
 
 OTHER_TYPES = {"target", "failover", "endpoint", "api_version"}
+NESTED = {answers.Org, answers.Key, declarations.DeclaredKey}
+"""Whose fields are of types of their own."""
 
 
 @pytest.mark.parametrize(
@@ -179,6 +218,10 @@ OTHER_TYPES = {"target", "failover", "endpoint", "api_version"}
         (bodies.BudgetPut, stored.Budget, set()),
         (bodies.PricePut, stored.Price, set()),
         (bodies.AzurePut, stored.Azure, set()),
+        (declarations.DeclaredKey, stored.Key, set()),
+        (declarations.DeclaredBudget, stored.Budget, set()),
+        (declarations.DeclaredPrice, stored.Price, set()),
+        (declarations.DeclaredAzure, stored.Azure, set()),
     ],
 )
 def test_bodies_have_every_field_of_the_records(kind: Any, record: Any, without: set[str]) -> None:
@@ -189,17 +232,28 @@ def test_bodies_have_every_field_of_the_records(kind: Any, record: Any, without:
     types = {field.name: field.type for field in msgspec.structs.fields(kind)}
     for field in msgspec.structs.fields(record):
         if not field.name.endswith("_usd") and field.name not in OTHER_TYPES | without:
-            assert types[field.name] == field.type or kind in {answers.Org, answers.Key}, field.name
+            assert types[field.name] == field.type or kind in NESTED, field.name
     has_names = {name for name in ours if name == "name"} if issubclass(kind, bodies.Body) else set()
     nested = {name for name in ours if name in {"target", "limits"}}
-    if kind not in {answers.Org, answers.Key}:
+    if kind not in NESTED:
         for name in set(ours) - has_names - nested:
             assert ours[name] == theirs[name], name
 
 
+def test_a_declaration_has_every_field_of_an_organisation() -> None:
+    """But its name, under which it stands, and its version; an example with something in each fits the types."""
+    assert set(declarations.DeclaredOrg.__struct_fields__) == set(stored.Org.__struct_fields__) - {"org", "version"}
+    made = msgspec.json.decode(msgspec.json.encode(document_of([ACME])), type=declarations.Declaration)
+    assert all(getattr(made.orgs["acme"], name) for name in made.orgs["acme"].__struct_fields__)
+
+
 @pytest.mark.parametrize(
     "kind",
-    [*subclasses(bodies.Body), bodies.Limits, bodies.Rule, bodies.Target, answers.Budget, answers.Price, answers.Azure],
+    [
+        *subclasses(bodies.Body),
+        *(bodies.Limits, bodies.Rule, bodies.Target, answers.Budget, answers.Price, answers.Azure),
+        *(declarations.DeclaredKey, declarations.DeclaredAzure),
+    ],
 )
 def test_every_body_refuses_what_it_does_not_know(kind: Any) -> None:
     """An unknown field is an error, and an answer leaves nothing out."""

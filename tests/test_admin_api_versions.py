@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from dashboard import edits
-from dashboard.api.operations import Operation
+from dashboard.api.operation import Operation
 from shared.organisation import Azure, Budget, Org, Rule
 from tests.admin_api import AdminApi, admin_apis
 from tests.admin_api_cases import CLOSED, CONDITIONAL, ask, by_id
@@ -70,7 +70,11 @@ def test_a_version_that_is_none(api: AdminApi, tag: str) -> None:
     assert told == (400, "invalid_request", "If-Match")
 
 
-@pytest.mark.parametrize("one", [one for one in CLOSED if one.has_version and not one.changes], ids=by_id)
+READS = [one for one in CLOSED if one.has_version and not one.changes and one.load != "clickhouse"]
+"""Those that this API can answer, without ClickHouse."""
+
+
+@pytest.mark.parametrize("one", READS, ids=by_id)
 def test_reading_tells_the_version(api: AdminApi, operator: Operator, one: Operation) -> None:
     """Every answer about one organisation has its version."""
     assert ask(api, one).headers["ETag"] == f'"{operator.org("acme").version}"'

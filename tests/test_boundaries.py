@@ -30,9 +30,12 @@ SHARED_WRAPPERS = {
 PURE_ROOMS = (
     "dashboard/api/answer_bodies.py",
     "dashboard/api/calls.py",
+    "dashboard/api/clickhouse_bodies.py",
+    "dashboard/api/declaration_bodies.py",
     "dashboard/api/faults.py",
     "dashboard/api/malformed.py",
     "dashboard/api/openapi.py",
+    "dashboard/api/operation.py",
     "dashboard/api/operations.py",
     "dashboard/api/request_bodies.py",
     "dashboard/api/translation.py",
@@ -76,6 +79,7 @@ PURE_ROOMS = (
     "dashboard/declared/records.py",
     "dashboard/declared/differences.py",
     "dashboard/declared/plan.py",
+    "dashboard/declared/shut_out.py",
     "shared/event.py",
     "shared/stream.py",
 )

@@ -230,7 +230,7 @@ def test_a_redis_that_goes_away_in_between(tmp_path: Path) -> None:
         part.kill()
 
     try:
-        with pytest.raises(RegistryUnavailable, match=r"; changes made before: 1; apply the file again$"):
+        with pytest.raises(RegistryUnavailable, match=r"; changes made before: 1; apply again$"):
             apply(operator, declared("acme", "beta"), prune=False, progress=kill)
     finally:
         operator.close()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from dashboard import edits
-from dashboard.api.operations import OPERATIONS, PATH_TYPES
+from dashboard.api.operation import PATH_TYPES
+from dashboard.api.operations import OPERATIONS
 from dashboard.validation import Problem, problem_in
 from shared.organisation import Limits, Org, Rule
 from shared.registry import RegistryFault

@@ -4,13 +4,13 @@ Raises InvalidRequest, InvalidJson and InvalidValue, each with the field and wha
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from dashboard.api.faults import InvalidJson, InvalidRequest, InvalidValue
-from dashboard.api.operations import Operation
+from dashboard.api.operation import Operation
 from dashboard.api.request_bodies import converted
 from dashboard.registry import Edit, Registry, VersionConflict
 from dashboard.validation import problem_in
@@ -35,6 +35,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     body: Any = None
     versions: frozenset[int] | None = None
     """Of which the organisation must have one still, by If-Match; None: it may have any."""
+    is_ending: Callable[[], bool] = lambda: False
+    """Whether the server ends, so that what takes long must do so too."""
 
     @property
     def org(self) -> str:
@@ -62,7 +64,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 class Answer(msgspec.Struct, frozen=True):
     """What it answers when all is well."""
 
-    body: msgspec.Struct | None = None
+    body: msgspec.Struct | msgspec.Raw | None = None
     version: int | None = None
     """Of the one organisation that it is about."""
     location: str | None = None
@@ -127,6 +129,8 @@ def body_of(operation: Operation, data: bytes) -> Any:
     """The body as its type; None where there is none."""
     if operation.body is None:
         return None
+    if operation.read_body is not None:
+        return operation.read_body(data)
     try:
         return msgspec.json.decode(data, type=operation.body)
     except msgspec.ValidationError as error:

@@ -108,6 +108,24 @@ class VersionConflict(Fault):
     status, code = 412, "version_conflict"
 
 
+class PlanRefused(Fault):
+    """What is declared cannot be brought about here; each line of the message is one reason."""
+
+    status, code = 409, "plan_refused"
+
+
+class WouldShutOut(Fault):
+    """Keys or organisations that are served would be refused; `shut_out=true` permits it."""
+
+    status, code = 409, "would_shut_out"
+
+
+class ApplyConflict(Fault):
+    """Others keep changing the same organisations; what was done stays done."""
+
+    status, code = 409, "apply_conflict"
+
+
 class RequestTooLarge(Fault):
     """A body over the limit."""
 
@@ -156,8 +174,26 @@ class RegistryUnavailable(Fault):
     status, code, type = 503, "registry_unavailable", "api_error"
 
 
+class ClickHouseNotConfigured(Fault):
+    """The server has no LECTR_CLICKHOUSE_URL: what is asked for is there."""
+
+    status, code, type = 503, "clickhouse_not_configured", "api_error"
+
+
+class ClickHouseUnavailable(Fault):
+    """ClickHouse does not answer, or refuses: what is asked for is there."""
+
+    status, code, type = 503, "clickhouse_unavailable", "api_error"
+
+
+class ApplyStopped(Fault):
+    """The server ends before all changes were made: what was done stays done, the rest was not begun."""
+
+    status, code, type = 503, "apply_stopped", "api_error"
+
+
 class ServerBusy(Fault):
-    """As many requests are being served as may be at once."""
+    """As many requests are being served as may be at once, of all or of this kind."""
 
     status, code, type = 503, "server_busy", "api_error"
 
@@ -175,6 +211,9 @@ FAULTS: Final[tuple[type[Fault], ...]] = (
     RequestTimeout,
     OrgExists,
     RecordExists,
+    PlanRefused,
+    WouldShutOut,
+    ApplyConflict,
     VersionConflict,
     RequestTooLarge,
     UnsupportedMediaType,
@@ -184,6 +223,9 @@ FAULTS: Final[tuple[type[Fault], ...]] = (
     Defect,
     RecordUnreadable,
     RegistryUnavailable,
+    ClickHouseNotConfigured,
+    ClickHouseUnavailable,
+    ApplyStopped,
     ServerBusy,
 )
 """The whole family; a test compares it with the subclasses."""

@@ -8,7 +8,7 @@ import msgspec
 from dashboard.api.answer_bodies import Error
 from dashboard.api.calls import ACTOR, ETAG, IF_MATCH
 from dashboard.api.faults import FAULTS, Fault
-from dashboard.api.operations import Operation
+from dashboard.api.operation import Operation
 
 _NO_LINE_BREAK: Final = r"(?!\n)"
 """What patterns end with for Python alone: elsewhere a $ is the end, and not everybody's patterns look ahead."""
@@ -37,7 +37,10 @@ _ETAG: Final = {
 _RETRY_AFTER: Final = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
 _CHALLENGE: Final = {"WWW-Authenticate": {"schema": {"type": "string"}}}
 _LOCATION: Final = {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
-_TAGS: Final = ("orgs", "keys", "rules", "limits", "budgets", "prices", "policies", "azure", "base-urls", "credentials")
+_TAGS: Final = (
+    *("orgs", "keys", "rules", "limits", "budgets", "prices", "policies", "azure", "base-urls", "credentials"),
+    *("use", "changes", "export", "plan", "apply"),
+)
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
@@ -75,6 +78,8 @@ def _portable(value: Any) -> Any:
 
 def _operation(one: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {"operationId": one.id, "summary": one.summary, "tags": [_tag(one)]}
+    if one.description:
+        made["description"] = one.description
     if one.is_open:
         made["security"] = []
     parameters = [

@@ -1,115 +1,38 @@
 """The one table of what the API has: routes and document are both made of it. Pure.
 
-An operation's parameters, body, answer and faults follow from its line here; what does the work is found by its id in
-`handlers`, or in `probes` for those that are open to everybody.
+An operation's parameters, body, answer and faults follow from its line here (operation.py); what does the work is found
+by its id in `handlers`, or in `probes` for those that are open to everybody.
 """
 
 from typing import Any, Final
 
-import msgspec
-
 from dashboard.api import answer_bodies as answers
-from dashboard.api import faults
+from dashboard.api import clickhouse_bodies, declaration_bodies, faults
 from dashboard.api import request_bodies as bodies
-from dashboard.api.faults import Fault
-from shared.organisation import Name, Provider
+from dashboard.api.operation import Operation
+from dashboard.declared.text import MOST_BYTES
 
 PREFIX: Final = "/api/v1"
-PATH_TYPES: Final[dict[str, Any]] = {
-    "org": bodies.OrgName,
-    "key": Name,
-    "rule": Name,
-    "budget": Name,
-    "resource": Name,
-    "provider": Provider,
-}
-"""What may stand in a path."""
 _HTTP: Final[dict[str, Any]] = {"provider": bodies.HttpProvider}
-
-
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One method of one path."""
-
-    method: str
-    path: str
-    """With the names of its parameters in braces."""
-    id: str
-    summary: str
-    query: type[msgspec.Struct] | None = None
-    body: type[msgspec.Struct] | None = None
-    answer: Any = None
-    """None: an answer without a body."""
-    status: int = 200
-    reads: bool = False
-    """Whether it changes nothing although it is no GET."""
-    is_open: bool = False
-    """Whether it is answered without the secret."""
-    more_faults: tuple[type[Fault], ...] = ()
-    """Besides those that follow from all of the above."""
-    special_types: dict[str, Any] = {}
-    """Instead of PATH_TYPES."""
-    media_type: str = "application/json"
-
-    @property
-    def changes(self) -> bool:
-        """Whether the registry is another one afterwards."""
-        return self.method != "GET" and not self.reads
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Name -> type of what stands in the path."""
-        names = [part[1:-1] for part in self.path.split("/") if part.startswith("{")]
-        return {name: self.special_types.get(name, PATH_TYPES[name]) for name in names}
-
-    @property
-    def is_conditional(self) -> bool:
-        """Whether it heeds If-Match: it changes one organisation that is there already."""
-        return self.changes and "org" in self.parameters
-
-    @property
-    def has_version(self) -> bool:
-        """Whether its answer is about one organisation, whose version it tells as ETag."""
-        return "org" in self.parameters or self.id == "createOrg"
-
-    @property
-    def faults(self) -> tuple[type[Fault], ...]:
-        """All ways in which it can end but the good one."""
-        if self.is_open:
-            return (faults.InvalidRequest, *self.more_faults)
-        found: list[type[Fault]] = [
-            faults.InvalidRequest,
-            faults.MissingAdminSecret,
-            faults.InvalidAdminSecret,
-            faults.TooManyFailedAttempts,
-            faults.RateLimitExceeded,
-            faults.Defect,
-            faults.RecordUnreadable,
-            faults.RegistryUnavailable,
-            faults.ServerBusy,
-            *self.more_faults,
-        ]
-        if self.body is not None:
-            found += [
-                faults.InvalidJson,
-                faults.RequestTimeout,
-                faults.RequestTooLarge,
-                faults.UnsupportedMediaType,
-                faults.InvalidValue,
-            ]
-        if "org" in self.parameters:
-            found.append(faults.OrgNotFound)
-        if self.changes:
-            found.append(faults.RegistryReadOnly)
-        if self.is_conditional:
-            found.append(faults.VersionConflict)
-        return tuple(found)
-
-
 _ABSENT: Final = (faults.RecordNotFound,)
 
 
 def _of_all(method: str, path: str, name: str, summary: str, **more: Any) -> Operation:
     return Operation(method=method, path=PREFIX + path, id=name, summary=summary, **more)
+
+
+def _declares(path: str, name: str, summary: str, **more: Any) -> Operation:
+    return _of_all(
+        "POST",
+        path,
+        name,
+        summary,
+        body=declaration_bodies.Declaration,
+        read_body=declaration_bodies.declared_of,
+        most_body_bytes=MOST_BYTES,
+        load="registry",
+        **more,
+    )
 
 
 def _of_org(method: str, path: str, name: str, summary: str, **more: Any) -> Operation:
@@ -266,6 +189,69 @@ OPERATIONS: Final = (
         "removeCredential",
         "Have no key of a provider, as without a reference",
         status=204,
+    ),
+    # what was done, and what is used
+    _of_all(
+        "GET",
+        "/changes",
+        "listChanges",
+        "List changes, the latest first",
+        description="From the log in ClickHouse, where a change is a moment after it was made.",
+        query=clickhouse_bodies.ChangeQuery,
+        answer=clickhouse_bodies.Changes,
+        load="clickhouse",
+    ),
+    _of_org(
+        "GET",
+        "/use",
+        "readUse",
+        "Show how often keys and rules were used, and when last",
+        description="From the rows of requests in ClickHouse, where a request is a moment after it ended.",
+        query=clickhouse_bodies.UseQuery,
+        answer=clickhouse_bodies.InUse,
+        load="clickhouse",
+    ),
+    # the registry as a whole
+    _of_all(
+        "GET",
+        "/export",
+        "exportRegistry",
+        "Write all organisations as a declaration",
+        description=(
+            "As `python -m dashboard export --json`: what `plan` and `apply` take, and a file. Keys stand in it by "
+            "their hashes: no key can be found from one, and none is a secret, but whoever has the declaration knows "
+            "who may do what, and where. Elsewhere this API shows no hash."
+        ),
+        answer=declaration_bodies.Declaration,
+        load="registry",
+    ),
+    _declares(
+        "/plan",
+        "planRegistry",
+        "Say what `apply` would do",
+        description=(
+            f"A declaration has {MOST_BYTES // 2**20} MiB at most, as a file, and is checked as a file is: with a "
+            "fault anywhere in it nothing is planned. Organisations that it does not name are left alone without "
+            "`prune`. Hashes are shown by their first digits."
+        ),
+        query=declaration_bodies.PlanQuery,
+        answer=declaration_bodies.Plan,
+        reads=True,
+        more_faults=(faults.PlanRefused,),
+    ),
+    _declares(
+        "/apply",
+        "applyRegistry",
+        "Make the registry what a declaration says",
+        description=(
+            f"A declaration has {MOST_BYTES // 2**20} MiB at most, as a file, and is checked as a file is: with a "
+            "fault anywhere in it nothing is changed. Organisations are changed one after another, each whole, and "
+            "only if nobody changed it meanwhile; if the rest fails, what was done stays done, and the same again does "
+            "only the rest. Where those who are served would be refused, nothing is done without `shut_out`."
+        ),
+        query=declaration_bodies.ApplyQuery,
+        answer=declaration_bodies.Applied,
+        more_faults=(faults.PlanRefused, faults.WouldShutOut, faults.ApplyConflict, faults.ApplyStopped),
     ),
     # open to everybody
     Operation(

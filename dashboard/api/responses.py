@@ -7,20 +7,24 @@ from aiohttp import web
 
 from dashboard.api.calls import Answer
 from dashboard.api.faults import Fault, error_body, error_headers
-from dashboard.api.operations import Operation
+from dashboard.api.operation import Operation
 from shared import counters
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "lectr"}
 
 
-def good_response(operation: Operation, answer: Answer) -> web.Response:
-    """What an operation answers when all is well."""
+def encoded(answer: Answer) -> bytes | None:
+    """The JSON of an answer; of a large one that takes a while. None: it has no body."""
+    return None if answer.body is None else msgspec.json.encode(answer.body)
+
+
+def good_response(operation: Operation, answer: Answer, body: bytes | None) -> web.Response:
+    """What an operation answers when all is well; `body` is the answer's, encoded."""
     headers = {}
     if answer.version is not None:
         headers["ETag"] = f'"{answer.version}"'
     if answer.location is not None:
         headers["Location"] = answer.location
-    body = None if answer.body is None else msgspec.json.encode(answer.body)
     return plain_response(body, status=operation.status, headers=headers)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from dashboard.api import faults
-from dashboard.api.door import MOST_BODY_BYTES, Door, defect_response, told
+from dashboard.api.door import Door, defect_response, told
 from dashboard.api.malformed import malformed
 from dashboard.api.operations import OPERATIONS
 from dashboard.api.probes import Probes
@@ -28,8 +28,8 @@ _PATTERNS: Final = tuple((one.method, re.compile(re.sub(r"\{[a-z]+\}", "[^/]+", 
 
 def application(door: Door, probes: Probes) -> web.Application:
     """The web application."""
-    # aiohttp refuses a body of this size; ours is the largest that passes.
-    made = web.Application(client_max_size=MOST_BODY_BYTES + 1)
+    # How large a body may be is each operation's own; the door says so when it reads one.
+    made = web.Application()
     for one in OPERATIONS:
         handling = probes.handlings[one.id] if one.is_open else door.closed(one)
         for method in _methods(one.method):

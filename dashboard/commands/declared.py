@@ -17,6 +17,7 @@ from dashboard.declared.file import declared_in, read_bytes
 from dashboard.declared.plan import Change, Plan
 from dashboard.declared.plan import plan as plan_declared
 from dashboard.declared.records import Declared, document_of
+from dashboard.declared.shut_out import shut_out_text
 from dashboard.declared.text import write_json, write_yaml
 from dashboard.read_only import RegistryReadOnly
 from dashboard.registry import Registry
@@ -108,8 +109,8 @@ def _apply(settings: Settings, path: str, *, prune: bool, yes: bool, as_json: bo
     def approve(planned: Plan) -> None:
         if not as_json:
             _show_plan(planned, as_json=False)
-        if shut_out := [change for change in planned.changes if change.shuts_out]:
-            confirm(_shut_out(shut_out), yes=yes)
+        if shut_out := shut_out_text(planned.changes):
+            confirm(shut_out, yes=yes)
 
     with _registry(settings, path) as registry:
         made = apply_declared(registry, declared.orgs, prune=prune, approve=approve, progress=_progress)
@@ -192,15 +193,3 @@ def _shown(change: Change) -> dict[str, Any]:
 
 def _told(value: str | None) -> str:
     return "not set" if value is None else value
-
-
-def _shut_out(changes: list[Change]) -> str:
-    orgs = [change.org for change in changes if change.shuts_out == ("org",)]
-    keys = [f"{key} of {change.org}" for change in changes if change.shuts_out != ("org",) for key in change.shuts_out]
-    said = [f"{what} {_listed(names)}" for what, names in (("organisations", orgs), ("keys", keys)) if names]
-    return f"To be refused from then on: {'; '.join(said)}."
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more

@@ -43,7 +43,7 @@ def apply(
         if not conflicts:
             return made
     raise VersionConflict(
-        f"somebody else changes {', '.join(conflicts[:10])} at the same time; {_told(made)}; apply the file again"
+        f"somebody else changes {', '.join(conflicts[:10])} at the same time; {_told(made)}; apply again"
     )
 
 
@@ -60,7 +60,7 @@ def _make(registry: Registry, planned: Plan, made: list[Change], progress: Progr
         except (OrgExists, UnknownOrg, VersionConflict):
             conflicts.append(change.org)
         except RegistryUnavailable as fault:
-            raise RegistryUnavailable(f"{fault}; {_told(made)}; apply the file again") from None
+            raise RegistryUnavailable(f"{fault}; {_told(made)}; apply again") from None
         else:
             made.append(change)
         progress(number, len(planned.changes))

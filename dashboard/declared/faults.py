@@ -13,6 +13,7 @@ from shared.registry import KEY_PREFIX, RegistryFault
 MOST_PROBLEMS: Final = 20
 _LONGEST_PROBLEM: Final = 400
 _KEY: Final = re.compile(re.escape(KEY_PREFIX) + r"[A-Za-z0-9_-]+")
+_FIELD: Final = re.compile(r"([^ :]+): ")
 _PLAIN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -23,7 +24,8 @@ class DeclarationFault(RegistryFault):
         shown = [f"{source}: {printable(problem)}" for problem in problems[:MOST_PROBLEMS]]
         if len(problems) > MOST_PROBLEMS:
             shown.append(f"{source}: and {len(problems) - MOST_PROBLEMS} problems more")
-        super().__init__("\n".join(shown))
+        found = _FIELD.match(printable(problems[0]))
+        super().__init__("\n".join(shown), field=found[1] if found else None)
 
 
 def printable(text: str) -> str:

@@ -121,7 +121,7 @@ def _without(org: Org, taken: Mapping[str, str]) -> Org:
 def _refuse_keys_of_others(others: Iterable[Org], taken: Mapping[str, str]) -> None:
     problems = [
         f"key {key.name!r} of org {org.org!r}, which is not declared, has the hash of a key of {taken[key.sha256]!r}: "
-        f"declare another key, remove that one with: key remove {org.org} {key.name}, or use --prune"
+        "declare another key, remove that one there, or prune, which disables what is not declared"
         for org in others
         for key in org.keys
         if key.sha256 in taken

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dashboard.api.calls import Answer, Call
-from dashboard.api.handlers import endpoints, keys, limits, orgs, rules
+from dashboard.api.handlers import clickhouse, declarations, endpoints, keys, limits, orgs, rules
 
 Handler = Callable[[Call], Answer]
 
@@ -45,5 +45,10 @@ HANDLERS: Final[dict[str, Handler]] = {
     "listCredentials": endpoints.list_credentials,
     "putCredential": endpoints.put_credential,
     "removeCredential": endpoints.remove_credential,
+    "listChanges": clickhouse.list_changes,
+    "readUse": clickhouse.read_use,
+    "exportRegistry": declarations.export,
+    "planRegistry": declarations.plan_declared,
+    "applyRegistry": declarations.apply_declared,
 }
 """By the ids of operations.py, those that need the secret. A test compares the two."""
