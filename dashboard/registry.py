@@ -122,15 +122,15 @@ class Registry:
 
         Raises RegistryIncomplete, RegistryUnavailable, RegistryFault.
         """
-        known: Any = self._whole(lambda: self._redis.hkeys(ORGS_KEY))  # bytes, as this client decodes nothing
-        try:
-            names = sorted(name for name in known if name > after.encode())
-            here, there_is_more = names[:limit], len(names) > limit
-            records = self._redis.hmget(ORGS_KEY, here) if here else []
-        except REDIS_ERRORS as error:
-            raise self._unavailable(error) from None
+        return self._whole(lambda: self._behind(after.encode(), limit))
+
+    def _behind(self, after: bytes, limit: int) -> tuple[list[Org], str | None]:
+        known: Any = self._redis.hkeys(ORGS_KEY)  # bytes, as this client decodes nothing
+        names = sorted(name for name in known if name > after)
+        here = names[:limit]
+        records = self._redis.hmget(ORGS_KEY, here) if here else []
         orgs = [_read(name, record) for name, record in zip(here, records, strict=True) if record is not None]
-        return orgs, here[-1].decode(errors="replace") if there_is_more else None
+        return orgs, here[-1].decode(errors="replace") if len(names) > limit else None
 
     def org(self, name: str) -> Org:
         """One organisation. Raises UnknownOrg, RegistryIncomplete, RegistryUnavailable, RegistryFault."""
