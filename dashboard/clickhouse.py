@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT_S: Final = 3
 _ANSWER_TIMEOUT_S: Final = 10
 _SETTINGS: Final = {"readonly": "1", "max_execution_time": str(_ANSWER_TIMEOUT_S)}
-_ABSENT_CODES: Final = frozenset({60, 81})
-"""UNKNOWN_TABLE and UNKNOWN_DATABASE, which a migration makes."""
+_NO_TABLE: Final = 60
+_NO_DATABASE: Final = 81
+"""Either is made by a migration."""
 _ACCOUNT_CODES: Final = frozenset({192, 193, 194, 497, 516})
 """A user or a password that is refused, or lacks the right to read."""
 _LONGEST_FAULT: Final = 300
@@ -50,7 +51,7 @@ class ClickHouseRefused(ClickHouseFault):
 
 
 class NotMigrated(ClickHouseRefused):
-    """The database or the table is not there: nothing was stored yet."""
+    """The table is not there: nothing was stored yet."""
 
     label = "not_migrated"
 
@@ -124,7 +125,11 @@ class ClickHouse:
         code: int | None = getattr(error, "code", None)
         setting = f"LECTR_CLICKHOUSE_URL={self._address.shown}"
         detail = " ".join(str(error).split())[:_LONGEST_FAULT]
-        if code in _ABSENT_CODES:
+        if code == _NO_DATABASE:
+            return ClickHouseRefused(
+                f"{setting}: {detail}; run: python -m ingestor migrate, or correct the database's name", code
+            )
+        if code == _NO_TABLE:
             return NotMigrated(f"{setting}: {detail}; run: python -m ingestor migrate", code)
         if code in _ACCOUNT_CODES:
             return ClickHouseRefused(f"{setting}: {detail}; correct user and password, or grant SELECT", code)

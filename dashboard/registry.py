@@ -6,6 +6,7 @@ else changed something meanwhile, so that of two edits at the same moment none i
 
 import copy
 import importlib.resources
+import secrets
 from collections.abc import Callable
 from typing import Any, Final, Self, TypeVar
 
@@ -21,6 +22,7 @@ from shared.registry import (
     CHANGES_CHANNEL,
     COMPLETE_KEY,
     LOG_KEY,
+    MOST_RECORD_BYTES,
     ORGS_KEY,
     VERSION_KEY,
     VERSIONS_KEY,
@@ -88,6 +90,7 @@ class Registry:
         self._shown_url = str(redis_url)
         self.actor = actor
         self.clickhouse = clickhouse
+        self._must_be_whole = True
         try:
             self._redis = open_blocking(redis_url, timeout_s=_SOCKET_TIMEOUT_S)
         except REDIS_ERRORS as error:
@@ -104,6 +107,19 @@ class Registry:
         other = copy.copy(self)
         other.actor = actor
         return other
+
+    def as_it_is(self) -> Self:
+        """The same registry for whoever knows by other means what should be there: nothing that it lost is missed."""
+        other = copy.copy(self)
+        other._must_be_whole = False  # noqa: SLF001 - of this class
+        return other
+
+    def mark_whole(self) -> None:
+        """All that should be there is there, and need not be looked for. Raises RegistryUnavailable."""
+        try:
+            self._redis.set(COMPLETE_KEY, secrets.token_hex(8), nx=True)
+        except REDIS_ERRORS as error:
+            raise self._unavailable(error) from None
 
     def check(self) -> None:
         """Whether Redis answers. Raises RegistryUnavailable."""
@@ -139,7 +155,12 @@ class Registry:
             record = self._redis.hget(ORGS_KEY, name)
         except REDIS_ERRORS as error:
             raise self._unavailable(error) from None
-        return self._known(name, None if record is None else _read(name, record))
+        if record is None:
+            # Once more, as it may have been on its way back.
+            record = self._whole(lambda: self._redis.hget(ORGS_KEY, name), name)
+        if record is None:
+            raise UnknownOrg(f"org {name!r} does not exist", hint=f"create it with: org create {name}")
+        return _read(name, record)
 
     def create(self, org: Org, action: str) -> Org:
         """Store a new organisation; its version is set here.
@@ -151,7 +172,8 @@ class Registry:
         def make(known: Org | None) -> Org:
             if known is not None:
                 raise OrgExists(f"org {org.org!r} exists", hint=f"rotate its key with: org rotate-key {org.org}")
-            self._check_whole(org.org)
+            if not self._redis.exists(COMPLETE_KEY):
+                self._check_nothing_lost(org.org)
             return org
 
         return self._change(org.org, make, action)
@@ -165,7 +187,7 @@ class Registry:
         check_org_name(name)
 
         def make(known: Org | None) -> Org:
-            org = self._known(name, known)
+            org = self.org(name) if known is None else known
             if version is not None and org.version != version:
                 raise VersionConflict(f"org {name!r} is at version {org.version}, not {version}: read it again")
             return edit(org)
@@ -185,6 +207,10 @@ class Registry:
                 # Time-based, so that it still grows after Redis lost its memory.
                 org = msgspec.structs.replace(org, version=max(max(version_of(highest), org.version) + 1, now_ms))
                 new = encode_org(org)
+                if len(new) > MOST_RECORD_BYTES:
+                    raise RegistryFault(
+                        f"org {name!r} would take {len(new)} bytes, and {MOST_RECORD_BYTES} is the most: remove rules"
+                    )
                 # Nothing is stored that nobody could read.
                 decode_org(new)
                 fields = ("org", name, "version", org.version, "at_ms", now_ms, "actor", self.actor, "action", action)
@@ -195,44 +221,33 @@ class Registry:
         except REDIS_ERRORS as error:
             raise self._unavailable(error) from None
 
-    def _known(self, name: str, org: Org | None) -> Org:
-        if org is not None:
-            return org
-        self._check_whole(name)
-        raise UnknownOrg(f"org {name!r} does not exist", hint=f"create it with: org create {name}")
-
-    def _whole(self, read: Callable[[], T]) -> T:
-        """What is read of a registry that was whole from before until after. Raises RegistryIncomplete."""
+    def _whole(self, read: Callable[[], T], name: str = "") -> T:
+        """What is read of a registry, or organisation, that was whole before and after. Raises RegistryIncomplete."""
         try:
             while True:
                 mark = self._redis.get(COMPLETE_KEY)
                 if mark is None:
-                    self._check_nothing_lost()
+                    self._check_nothing_lost(name)
                 found = read()
                 if self._redis.get(COMPLETE_KEY) == mark:
                     return found
         except REDIS_ERRORS as error:
             raise self._unavailable(error) from None
 
-    def _check_whole(self, name: str) -> None:
-        """That an organisation which Redis does not have was not lost. Raises RegistryIncomplete."""
-        try:
-            if not self._redis.exists(COMPLETE_KEY):
-                self._check_nothing_lost(name)
-        except REDIS_ERRORS as error:
-            raise self._unavailable(error) from None
-
     def _check_nothing_lost(self, name: str = "") -> None:
         """Against the log: of one organisation, or of all (''). Raises RegistryIncomplete."""
+        if not self._must_be_whole:
+            return
         if self.clickhouse is None:
             raise RegistryIncomplete(
                 f"{_NO_MARK}; {_INGESTOR}: wait for it, or set LECTR_CLICKHOUSE_URL, so that the log can be asked"
             )
-        held = self._versions(name)
         try:
             logged = logged_versions(self.clickhouse, name)
         except ClickHouseFault as fault:
             raise RegistryIncomplete(f"{_NO_MARK}, and what the log has is not known: {fault}") from None
+        # Behind the log: what is changed meanwhile is no loss.
+        held = self._versions(name)
         lost = sorted(org for org, version in logged.items() if held.get(org, 0) < version)
         if lost:
             named = ", ".join(map(repr, lost[:_NAMED])) + (", …" if len(lost) > _NAMED else "")
@@ -256,4 +271,7 @@ def _read(name: bytes | str, record: bytes | str) -> Org:
         return decode_org(record)
     except RegistryFault as fault:
         known_as = name if isinstance(name, str) else name.decode(errors="replace")
-        raise UnreadableRecord(f"org {known_as!r}: {fault}; remove it from the Redis hash {ORGS_KEY}") from None
+        raise UnreadableRecord(
+            f"org {known_as!r}: {fault}; remove it from the Redis hash {ORGS_KEY}: what the log has of it comes back "
+            "within a minute"
+        ) from None

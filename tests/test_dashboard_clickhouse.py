@@ -215,6 +215,24 @@ def test_half_a_registry_is_not_taken_for_all(site: Site, tmp_path: Path, back: 
     assert key not in file.read_text()
 
 
+def test_an_organisation_on_its_way_back_is_there(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes back between two looks at Redis is not told to be none."""
+    org, _ = site.operator.create_org("acme")
+    site.operator._redis.flushall()
+    registry = site.registry()
+    hget = registry._redis.hget
+
+    def late(*arguments: Any) -> Any:
+        found = hget(*arguments)
+        if found is None:
+            site.operator._redis.hset(ORGS_KEY, "acme", encode_org(org))
+            site.operator._redis.set(COMPLETE_KEY, "whole")
+        return found
+
+    monkeypatch.setattr(registry._redis, "hget", late)
+    assert registry.org("acme") == org
+
+
 async def test_nor_through_the_http_api(site: Site) -> None:
     """Its threads ask the log as the command line does."""
     site.log("acme", 1, 1_000)
@@ -247,8 +265,13 @@ def test_without_the_log_nobody_knows(site: Site, question: tuple[str, ...]) -> 
 
 
 def test_a_new_installation_has_no_log(site: Site) -> None:
-    """Where nothing was migrated yet there is nothing that could have been lost."""
+    """Where nothing was migrated yet nothing could be lost; a database that is not there may be a slip in its name."""
     site.point_to(f"{site.clickhouse_url}/not_there_yet")
+    refused = site.run("org", "create", "acme")
+    assert refused.exit_code == 2
+    assert "run: python -m ingestor migrate, or correct the database's name" in refused.stderr
+    execute(site.clickhouse_url, "CREATE DATABASE IF NOT EXISTS empty")
+    site.point_to(f"{site.clickhouse_url}/empty")
     assert site.run("org", "create", "acme").exit_code == 0
 
 

@@ -1,12 +1,15 @@
 """Commands as a person or a script gives them: targets of rules, what asks first, amounts and limits that are meant."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+import click
 import pytest
 
 from dashboard.__main__ import main
+from dashboard.commands.door import confirm
 from dashboard.commands.targets import shown_target, target
 from shared.organisation import Limits, Target
 from shared.registry import RegistryFault
@@ -74,6 +77,7 @@ def line(own_redis: str) -> CommandLine:
         ("groq/openai/gpt-oss-120b", Target(provider="groq", model="openai/gpt-oss-120b")),
         ("openai/gpt-oss-120b", Target(provider="openai", model="gpt-oss-120b")),
         ("/openai/gpt-oss-120b", Target(model="openai/gpt-oss-120b")),
+        ("/groq", Target(model="groq")),
         ("/meta-llama/llama-4-scout-17b", Target(model="meta-llama/llama-4-scout-17b")),
     ],
 )
@@ -94,6 +98,12 @@ def test_a_provider_that_is_none_is_refused(line: CommandLine, option: str, text
         assert f"{text.partition('/')[0]!r} is no provider; give PROVIDER/MODEL with one of openai, anthropic," in said
         assert f"or /{text} if that is the name of a model" in said
     assert records(line.redis_url) == before
+
+
+def test_a_provider_without_its_slash_is_no_model(line: CommandLine) -> None:
+    """It is the likeliest slip, and every request would ask for a model of that name."""
+    [said] = line.refused(*SET_RULE, "--to", "groq")
+    assert said == "--to 'groq': give groq/ to keep the model, or /groq if a model is called so"
 
 
 def test_a_target_with_a_star_is_refused(line: CommandLine) -> None:
@@ -150,11 +160,25 @@ def test_a_person_is_asked(line: CommandLine) -> None:
     """At a terminal; no is no, and nothing was done."""
     refused = at_a_terminal(line.redis_url, "n\n", "org", "disable", "acme")
     assert refused.returncode == 1
-    assert "All clients of acme will be refused until it is enabled again. Go on? [y/N]" in refused.stdout
+    assert "All clients of acme will be refused until it is enabled again. Go on? [y/N]" in refused.stderr
     assert records(line.redis_url)["acme"].enabled
     agreed = at_a_terminal(line.redis_url, "y\n", "org", "disable", "acme")
     assert agreed.returncode == 0, agreed.stderr
     assert not records(line.redis_url)["acme"].enabled
+
+
+def test_a_question_is_no_part_of_what_a_program_reads(line: CommandLine) -> None:
+    """A key that is shown once is all that standard output has, also where somebody was asked first."""
+    done = at_a_terminal(line.redis_url, "y\n", "key", "rotate", "acme", "ci", "--json")
+    assert json.loads(done.stdout)["key"].startswith("lc_key_")
+    assert "Go on? [y/N]" in done.stderr
+
+
+def test_without_standard_input_nothing_is_done(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some schedulers start commands; told as where there is no terminal."""
+    monkeypatch.setattr("sys.stdin", None)
+    with click.Context(main), pytest.raises(RegistryFault, match=r"^Gone\. Nothing was done: there is no terminal"):
+        confirm("Gone.", yes=False)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from dashboard.declared.apply import apply
 from dashboard.declared.plan import Plan
 from dashboard.registry import RegistryUnavailable, VersionConflict
 from shared.organisation import Key, Limits, Org
-from shared.registry import LOG_KEY, hash_key
+from shared.registry import LOG_KEY, RegistryFault, hash_key
 from tests.declared_orgs import ACME, ONE, REGISTRIES, TWO
 from tests.declared_site import CommandLine, at_a_terminal, records, unversioned
 from tests.parts import free_port, running, start_redis
@@ -182,7 +182,7 @@ def test_what_changes_meanwhile_is_planned_again(operator: Operator) -> None:
     operator.create_org("acme")
     seen = []
 
-    def meanwhile(planned: Plan) -> None:
+    def meanwhile(planned: Plan, _made: int) -> None:
         seen.append([change.fields[0].field if change.fields else change.org for change in planned.changes])
         if len(seen) == 1:
             operator.set_on_disconnect("acme", "chat", drain=True)
@@ -197,14 +197,17 @@ def test_what_changes_meanwhile_is_planned_again(operator: Operator) -> None:
 def test_who_changes_all_the_time_is_named(operator: Operator) -> None:
     """After a few plans that somebody else overtook, apply gives up and says who; their change is there."""
     operator.create_org("acme")
+    before: list[int] = []
 
-    def always(_: Plan) -> None:
+    def always(_: Plan, made: int) -> None:
+        before.append(made)
         operator.rotate_key("acme")
 
     with pytest.raises(
         VersionConflict, match=r"somebody else changes acme at the same time; changes made before: 1; apply"
     ):
         apply(operator, declared("other", "acme"), prune=False, approve=always)
+    assert before == [0, 1, 1, 1, 1], "who is asked hears what was done"
     assert len(operator.org("acme").keys) == 1
 
 
@@ -212,13 +215,28 @@ def test_an_organisation_that_vanished_meanwhile_is_made(operator: Operator, url
     """A Redis that loses its memory between plan and change gets what the file declares all the same."""
     operator.create_org("acme")
 
-    def lose(planned: Plan) -> None:
+    def lose(planned: Plan, _made: int) -> None:
         if planned.changes[0].doing == "change":
             with Redis.from_url(url) as client:
                 client.flushall()
 
     made = apply(operator, declared("acme", enabled=False), prune=True, approve=lose)
     assert [change.doing for change in made] == ["create"]
+
+
+def test_what_is_refused_in_between_is_named(operator: Operator, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its organisation, with what was done before."""
+    create = operator.create
+
+    def refuse(org: Org, action: str) -> Org:
+        if org.org == "beta":
+            raise RegistryFault("too large")
+        return create(org, action)
+
+    monkeypatch.setattr(operator, "create", refuse)
+    with pytest.raises(RegistryFault, match=r"^org 'beta': too large; changes made before: 1$"):
+        apply(operator, declared("acme", "beta"), prune=False)
+    assert set(records(url)) == {"acme"}
 
 
 def test_a_redis_that_goes_away_in_between(tmp_path: Path) -> None:
@@ -252,7 +270,7 @@ def test_a_person_is_asked_before_somebody_is_shut_out(line: CommandLine, operat
     operator.create_org("acme")
     refused = at_a_terminal(line.redis_url, "n\n", "apply", str(file), "--prune")
     assert refused.returncode == 1
-    assert "To be refused from then on: organisations gone; keys default of acme. Go on? [y/N]" in refused.stdout
+    assert "To be refused from then on: organisations gone; keys default of acme. Go on? [y/N]" in refused.stderr
     assert set(records(line.redis_url)) == {"acme", "gone"}
     agreed = at_a_terminal(line.redis_url, "y\n", "apply", str(file), "--prune")
     assert agreed.returncode == 0, agreed.stderr

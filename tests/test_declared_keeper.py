@@ -15,7 +15,7 @@ from dashboard.declared.keeper import FileKeeper
 from dashboard.registry import Registry
 from shared import counters
 from shared.environment import SecretUrl
-from shared.registry import LOG_KEY, new_key
+from shared.registry import COMPLETE_KEY, LOG_KEY, new_key
 from tests.declared_site import records
 from tests.parts import Part, running, start_redis, wait_until
 from tests.registry_operator import Operator, empty, mark_whole
@@ -194,6 +194,24 @@ def test_the_registry_is_compared(
     twice(keeper)
     assert body_bytes(url) == {"acme": 1}
     assert (looks("changed"), looks("unchanged")) == (counted[0] + 1, counted[1] + 1)
+
+
+def test_a_file_fills_a_redis_that_nobody_else_fills(
+    keeper: FileKeeper, url: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log gets its time; then what the file says is there, and marked as whole, so that new gateways take it."""
+    with Redis.from_url(url) as client:
+        client.flushall()
+        twice(keeper)
+        assert "Redis lacks the mark" in str(keeper.fault)
+        assert (keeper.kept, records(url)) == (False, {})
+        monkeypatch.setattr("dashboard.declared.keeper._INCOMPLETE_S", 0.0)
+        twice(keeper)
+        assert (keeper.kept, keeper.fault, body_bytes(url)) == (True, None, {"acme": 1})
+        mark = client.get(COMPLETE_KEY)
+        assert mark
+        twice(keeper)
+        assert client.get(COMPLETE_KEY) == mark
 
 
 def test_between_comparisons_nothing_is_asked(keeper: FileKeeper, url: str) -> None:

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 
 from dashboard.declared.differences import FieldChange, differences
+from dashboard.declared.faults import DeclarationFault
 from dashboard.declared.plan import Plan, PlanFault, plan
+from dashboard.declared.records import read_document
 from shared.organisation import Azure, Budget, Key, Limits, Org, Price, Rule, Target
 from tests.declared_orgs import ACME, ONE, REGISTRIES, TWO
 
@@ -59,6 +61,13 @@ def test_a_plan_that_was_followed_leaves_nothing_to_do(declared: list[Org], befo
     assert set(records) >= names
     hashes = [key.sha256 for record in records.values() for key in record.keys]
     assert len(set(hashes)) == len(hashes)
+
+
+def test_a_record_that_no_gateway_would_take_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is done, with its organisation and its size."""
+    monkeypatch.setattr("dashboard.declared.checks.MOST_RECORD_BYTES", 40)
+    with pytest.raises(DeclarationFault, match=r"beta: it takes \d+ bytes, and 40 is the most: leave rules out"):
+        read_document({"orgs": {"acme": {}, "beta": {"drain_features": ["search"]}}}, "orgs.yaml")
 
 
 @pytest.mark.parametrize("before", [[], [known(org("acme", ONE))]])

@@ -61,10 +61,10 @@ class Door:
 
         What takes longer is told to end between two changes.
         """
-        if await self._is_idle(timeout_s):
-            return True
+        soon = await self._is_idle(timeout_s)
+        # Also for what still comes on connections that are kept open.
         self._is_ending = True
-        return await self._is_idle(_END_S)
+        return soon or await self._is_idle(_END_S)
 
     async def _is_idle(self, timeout_s: float) -> bool:
         try:

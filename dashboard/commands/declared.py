@@ -106,11 +106,11 @@ def export(registry: Registry, *, names: tuple[str, ...], form: str) -> None:
 def _apply(settings: Settings, path: str, *, prune: bool, yes: bool, as_json: bool) -> None:
     declared = _declared(path)
 
-    def approve(planned: Plan) -> None:
+    def approve(planned: Plan, made: int) -> None:
         if not as_json:
             _show_plan(planned, as_json=False)
         if shut_out := shut_out_text(planned.changes):
-            confirm(shut_out, yes=yes)
+            confirm(shut_out, yes=yes, done=f"{made} changes were made before" if made else "Nothing was done")
 
     with _registry(settings, path) as registry:
         made = apply_declared(registry, declared.orgs, prune=prune, approve=approve, progress=_progress)

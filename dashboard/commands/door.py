@@ -64,18 +64,19 @@ def faults_told() -> Iterator[None]:
         sys.exit(2)
 
 
-def confirm(what: str, *, yes: bool) -> None:
+def confirm(what: str, *, yes: bool, done: str = "Nothing was done") -> None:
     """Ask a person before clients are refused, or something is gone. Whoever cannot be asked must have said --yes.
 
-    `what` would happen then. Raises RegistryReadOnly, RegistryFault.
+    `what` would happen then; `done` was before. Raises RegistryReadOnly, RegistryFault.
     """
     if path := click.get_current_context().meta.get(_READ_ONLY):
         raise RegistryReadOnly(path)
     if yes:
         return
-    if not sys.stdin.isatty():
-        raise RegistryFault(f"{what} Nothing was done: there is no terminal to ask at; say --yes to do it")
-    click.confirm(f"{what} Go on?", abort=True)
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise RegistryFault(f"{what} {done}: there is no terminal to ask at; say --yes to do it")
+    # On stderr: a program may read stdout, for a key that is shown once.
+    click.confirm(f"{what} Go on?", abort=True, err=True)
 
 
 def show(org: Org, *, as_json: bool, text: str) -> None:

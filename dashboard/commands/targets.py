@@ -16,6 +16,8 @@ def target(option: str, text: str) -> Target:
     first, slash, rest = text.partition("/")
     if text in {"", "/"}:
         raise RegistryFault(f"{option} {text!r}: give a model, like gpt-4o-mini, or PROVIDER/MODEL")
+    if text in PROVIDERS:
+        raise RegistryFault(f"{option} {text!r}: give {text}/ to keep the model, or /{text} if a model is called so")
     if not slash:
         return Target(model=text)
     if not first:
@@ -34,4 +36,4 @@ def shown_target(one: Target) -> str:
         return f"{one.provider}/{one.model or ''}"
     if one.model is None:
         return "where it was going"
-    return f"/{one.model}" if "/" in one.model else one.model
+    return f"/{one.model}" if "/" in one.model or one.model in PROVIDERS else one.model

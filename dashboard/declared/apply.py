@@ -10,13 +10,14 @@ from typing import Final
 from dashboard.declared.plan import Change, Plan, plan
 from dashboard.registry import OrgExists, Registry, RegistryUnavailable, UnknownOrg, VersionConflict
 from shared.organisation import Org
+from shared.registry import RegistryFault
 
 _MOST_PLANS: Final = 5
 
-Approve = Callable[[Plan], None]
-"""Sees each plan before anything of it is done, and raises what is to be raised instead."""
+Approve = Callable[[Plan, int], None]
+"""Sees each plan before anything of it is done, and how many changes were made before; raises what is to be raised."""
 Progress = Callable[[int, int], None]
-"""Hears how many changes of how many are made; what it raises ends the work."""
+"""Hears how many changes were made, of how many; what it raises ends the work."""
 
 
 def apply(
@@ -24,7 +25,7 @@ def apply(
     declared: Sequence[Org],
     *,
     prune: bool,
-    approve: Approve = lambda _: None,
+    approve: Approve = lambda _plan, _made: None,
     progress: Progress = lambda _done, _all: None,
 ) -> list[Change]:
     """What was changed; empty if all was so already.
@@ -38,7 +39,7 @@ def apply(
         planned = plan(declared, registry.orgs(), prune=prune)
         if not planned.changes:
             return made
-        approve(planned)
+        approve(planned, len(made))
         conflicts = _make(registry, planned, made, progress)
         if not conflicts:
             return made
@@ -50,7 +51,8 @@ def apply(
 def _make(registry: Registry, planned: Plan, made: list[Change], progress: Progress) -> list[str]:
     """Do what is planned, and add it to `made`; the organisations that somebody else changed meanwhile."""
     conflicts = []
-    for number, change in enumerate(planned.changes, start=1):
+    of = len(made) + len(planned.changes)
+    for change in planned.changes:
         try:
             if change.doing == "create":
                 registry.create(change.wanted, change.action)
@@ -60,10 +62,12 @@ def _make(registry: Registry, planned: Plan, made: list[Change], progress: Progr
         except (OrgExists, UnknownOrg, VersionConflict):
             conflicts.append(change.org)
         except RegistryUnavailable as fault:
-            raise RegistryUnavailable(f"{fault}; {_told(made)}; apply again") from None
+            raise type(fault)(f"{fault}; {_told(made)}; apply again") from None
+        except RegistryFault as fault:
+            raise RegistryFault(f"org {change.org!r}: {fault}; {_told(made)}", field=fault.field) from None
         else:
             made.append(change)
-        progress(number, len(planned.changes))
+        progress(len(made), of)
     return conflicts
 
 

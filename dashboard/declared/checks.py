@@ -10,7 +10,7 @@ from dashboard import checks, edits
 from dashboard.declared.faults import place_of
 from dashboard.registry import Edit
 from shared.organisation import Limits, Org
-from shared.registry import RegistryFault
+from shared.registry import MOST_RECORD_BYTES, RegistryFault, encode_org
 from shared.rules import problems_of
 
 
@@ -32,6 +32,8 @@ def checked(org: Org, place: str) -> Checked:
             org = check(org)
         except RegistryFault as fault:
             problems.append(f"{place}.{field}: {fault}")
+    if (size_bytes := len(encode_org(org))) > MOST_RECORD_BYTES:
+        problems.append(f"{place}: it takes {size_bytes} bytes, and {MOST_RECORD_BYTES} is the most: leave rules out")
     return Checked(org, problems, [f"{place}.rules: {warning}" for warning in rules.warnings])
 
 

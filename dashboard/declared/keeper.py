@@ -17,13 +17,15 @@ from dashboard.declared.apply import apply
 from dashboard.declared.file import Stamp, declared_in, read_bytes, stamp_of
 from dashboard.declared.plan import Change, plan
 from dashboard.declared.records import Declared
-from dashboard.registry import Registry, RegistryUnavailable
+from dashboard.registry import Registry, RegistryIncomplete, RegistryUnavailable
 from shared import counters
 from shared.logs import get_log
 from shared.registry import RegistryFault
 
 _TICK_S: Final = 1.0
 _COMPARE_EVERY_S: Final = 60.0
+_INCOMPLETE_S: Final = 10.0
+"""So long the log may take to fill a Redis that lost its memory; then the file does."""
 _MOST_LOGGED: Final = 20
 _NO_STAMP: Final = Stamp(-1, -1, -1, -1)
 
@@ -48,6 +50,7 @@ class FileKeeper:
         """What the last good content says."""
         self._read_due_s = 0.0
         self._keep_due_s = 0.0
+        self._incomplete_since_s: float | None = None
         self._file_fault: str | None = None
         self._registry_fault: str | None = None
         self._kept = False
@@ -120,9 +123,13 @@ class FileKeeper:
 
     def _keep(self, declared: Declared) -> None:
         try:
-            made = apply(self._registry, declared.orgs, prune=True, progress=self._go_on)
+            made = self._apply(declared)
         except _Ended:
             pass
+        except RegistryIncomplete as fault:
+            if self._incomplete_since_s is None:
+                self._incomplete_since_s = time.monotonic()
+            self._not_kept("unavailable", fault)
         except RegistryUnavailable as fault:
             # At the next look.
             self._not_kept("unavailable", fault)
@@ -131,10 +138,19 @@ class FileKeeper:
             self._not_kept("refused", fault)
         else:
             self._keep_due_s = time.monotonic() + _COMPARE_EVERY_S
-            self._registry_fault, self._kept = None, True
+            self._registry_fault, self._kept, self._incomplete_since_s = None, True, None
             counters.registry_file_looks.labels("changed" if made else "unchanged").inc()
             if made:
                 _log.info("registry_file_applied", path=self._path, organisations=len(made), first=_told(made))
+
+    def _apply(self, declared: Declared) -> list[Change]:
+        since_s = self._incomplete_since_s
+        if since_s is None or time.monotonic() - since_s < _INCOMPLETE_S:
+            return apply(self._registry, declared.orgs, prune=True, progress=self._go_on)
+        # Nobody fills it: what the file says is what should be there.
+        made = apply(self._registry.as_it_is(), declared.orgs, prune=True, progress=self._go_on)
+        self._registry.mark_whole()
+        return made
 
     def _not_kept(self, outcome: str, fault: Exception) -> None:
         counters.registry_file_looks.labels(outcome).inc()

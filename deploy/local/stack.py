@@ -310,13 +310,16 @@ class Stack:
 
     async def _organisations(self) -> str:
         """All that there are, as JSON: of a Redis that is new, or lost its data, once the ingestor has looked at it."""
-        deadline_s = time.monotonic() + START_TIMEOUT_S
+        deadline_s, said = time.monotonic() + START_TIMEOUT_S, ""
         while True:
             try:
                 return await self._admin("org", "list", "--json")
-            except StackFault:
+            except StackFault as fault:
                 if time.monotonic() > deadline_s:
                     raise
+                if str(fault) != said:
+                    said = str(fault)
+                    self.say(f"registry    {said}")
                 await asyncio.sleep(_AGAIN_S)
 
     async def _admin(self, *arguments: str) -> str:

@@ -52,10 +52,10 @@ def apply_declared(call: Call) -> Answer:
                 retry_after_s=_AGAIN_S,
             )
 
-    def approve(planned: Plan) -> None:
-        go_on(0, len(planned.changes))
+    def approve(planned: Plan, made: int) -> None:
+        go_on(made, made + len(planned.changes))
         if not query.shut_out and (text := shut_out_text(planned.changes)):
-            raise WouldShutOut(f"{text} If that is meant, apply with shut_out=true")
+            raise WouldShutOut(f"{text} Changes made before: {made}. If that is meant, apply with shut_out=true")
 
     try:
         made = apply(call.registry, declared.orgs, prune=query.prune, approve=approve, progress=go_on)
