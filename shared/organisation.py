@@ -24,6 +24,8 @@ MOST_PRICES: Final = 1_000
 MOST_FAILOVER: Final = 5
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+"""In a rule. Providers' names have 100 characters at most, resource paths and ARNs some more."""
 Sha256 = Annotated[
     str,
     msgspec.Meta(
@@ -80,7 +82,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     """Where a request is sent instead; None keeps what it asked for."""
 
     provider: Provider | None = None
-    model: Text | None = None
+    model: ModelName | None = None
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -93,7 +95,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     feature: Text | None = None
     task: Text | None = None
     provider: Provider | None = None
-    model: Text | None = None
+    model: ModelName | None = None
     """The whole name, or the beginning of it and `*`."""
     target: Target = Target()
     failover: Annotated[tuple[Target, ...], msgspec.Meta(max_length=MOST_FAILOVER)] = ()
