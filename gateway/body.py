@@ -1,7 +1,8 @@
 """The client's request body: read as far as it takes to find the model, the rest streamed on.
 
 JSON is read whole (up to its limit), as the model can stand anywhere in it. A multipart body is read until its model
-field was seen; what carries no model (file uploads, audio bytes) is not held at all. The bytes go out as they came in.
+field was seen, and the plain fields behind that; what carries no model (file uploads, audio bytes) is not held at all.
+The bytes go out as they came in.
 """
 
 import asyncio
@@ -83,15 +84,16 @@ class Body:
         self.facts = json_facts(held)
 
     async def read_form(self, content_type: str) -> None:
-        """Read a multipart form until its model field was seen, or it is known that there is none."""
-        field = ModelField(content_type)
+        """Read a multipart form until its model field was seen and whether it asks for a stream, or to its end."""
+        field = ModelField(content_type, and_stream=True)
         held = bytearray()
         self._held = held
         while not field.finished and not self._ended and len(held) < _MOST_HELD_BYTES:
             held += await self._next(len(held))
             field.scan(held)
-        marks = () if field.finished or self._ended else (MARK_MODEL_NOT_REACHED,)
-        self.facts = RequestFacts(model=field.model or "", marks=marks)
+        reached = field.finished or self._ended or field.model is not None
+        marks = () if reached else (MARK_MODEL_NOT_REACHED,)
+        self.facts = RequestFacts(model=field.model or "", stream=field.stream, marks=marks)
 
     def check_announced(self) -> None:
         """Raise RequestTooLarge before a byte is read, if the announced length says so."""
