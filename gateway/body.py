@@ -164,14 +164,12 @@ async def read_body(
     """Read what is needed of the body. Raises RequestTooLarge, InvalidRequest, RequestTimeout."""
     head = request.head
     kind = "opaque" if _takes_files(request.target) else head.body_kind
-    if kind == "json":
-        own_bytes, limit_bytes, setting = limits.body_bytes, max_body_bytes, "LECTR_MAX_BODY_BYTES"
-    else:
-        own_bytes, limit_bytes, setting = limits.file_body_bytes, max_file_body_bytes, "LECTR_MAX_FILE_BODY_BYTES"
-    if own_bytes is not None and own_bytes < limit_bytes:
-        limit_bytes, setting = own_bytes, f"this key's limit {'file_' * (kind != 'json')}body_bytes"
+    own_bytes = limits.body_bytes if kind == "json" else limits.file_body_bytes
+    gateway_bytes = max_body_bytes if kind == "json" else max_file_body_bytes
+    limit_bytes = gateway_bytes if own_bytes is None or own_bytes > gateway_bytes else own_bytes
     if kind == "json" and (held := request.whole_body()) is not None and len(held) <= limit_bytes:
         return WholeBody(held, json_facts(held))
+    setting = _setting("" if kind == "json" else "file_", own_bytes, gateway_bytes)
     body = Body(request, limit_bytes=limit_bytes, setting=setting, silence_s=silence_s)
     body.check_announced()
     if head.expects_continue:
@@ -181,6 +179,18 @@ async def read_body(
     elif kind == "multipart":
         await body.read_form(head.headers.get("Content-Type", ""))
     return body
+
+
+def _setting(kind: str, own_bytes: int | None, gateway_bytes: int) -> str:
+    """What to raise when a body is refused: the smaller of the key's limit and the gateway's is what refused it."""
+    gateways = f"LECTR_MAX_{kind.upper()}BODY_BYTES"
+    if own_bytes is None:
+        return gateways
+    keys = f"this key's limit {kind}body_bytes"
+    if own_bytes < gateway_bytes:
+        return keys
+    # Who set it may think that it alone holds.
+    return f"the gateway's {gateways}: {keys} of {own_bytes} cannot exceed it"
 
 
 def _takes_files(target: str) -> bool:
