@@ -1,7 +1,8 @@
 """The client's request body: read as far as it takes to find the model, the rest streamed on.
 
 JSON is read whole (up to its limit), as the model can stand anywhere in it. A multipart body is read until its model
-field was seen; what carries no model (file uploads, audio bytes) is not held at all. The bytes go out as they came in.
+field was seen, and the plain fields behind that; what carries no model (file uploads, audio bytes) is not held at all.
+The bytes go out as they came in.
 """
 
 import asyncio
@@ -83,15 +84,16 @@ class Body:
         self.facts = json_facts(held)
 
     async def read_form(self, content_type: str) -> None:
-        """Read a multipart form until its model field was seen, or it is known that there is none."""
-        field = ModelField(content_type)
+        """Read a multipart form until its model field was seen and whether it asks for a stream, or to its end."""
+        field = ModelField(content_type, and_stream=True)
         held = bytearray()
         self._held = held
         while not field.finished and not self._ended and len(held) < _MOST_HELD_BYTES:
             held += await self._next(len(held))
             field.scan(held)
-        marks = () if field.finished or self._ended else (MARK_MODEL_NOT_REACHED,)
-        self.facts = RequestFacts(model=field.model or "", marks=marks)
+        reached = field.finished or self._ended or field.model is not None
+        marks = () if reached else (MARK_MODEL_NOT_REACHED,)
+        self.facts = RequestFacts(model=field.model or "", stream=field.stream, marks=marks)
 
     def check_announced(self) -> None:
         """Raise RequestTooLarge before a byte is read, if the announced length says so."""
@@ -162,14 +164,12 @@ async def read_body(
     """Read what is needed of the body. Raises RequestTooLarge, InvalidRequest, RequestTimeout."""
     head = request.head
     kind = "opaque" if _takes_files(request.target) else head.body_kind
-    if kind == "json":
-        own_bytes, limit_bytes, setting = limits.body_bytes, max_body_bytes, "LECTR_MAX_BODY_BYTES"
-    else:
-        own_bytes, limit_bytes, setting = limits.file_body_bytes, max_file_body_bytes, "LECTR_MAX_FILE_BODY_BYTES"
-    if own_bytes is not None and own_bytes < limit_bytes:
-        limit_bytes, setting = own_bytes, f"this key's limit {'file_' * (kind != 'json')}body_bytes"
+    own_bytes = limits.body_bytes if kind == "json" else limits.file_body_bytes
+    gateway_bytes = max_body_bytes if kind == "json" else max_file_body_bytes
+    limit_bytes = gateway_bytes if own_bytes is None or own_bytes > gateway_bytes else own_bytes
     if kind == "json" and (held := request.whole_body()) is not None and len(held) <= limit_bytes:
         return WholeBody(held, json_facts(held))
+    setting = _setting("" if kind == "json" else "file_", own_bytes, gateway_bytes)
     body = Body(request, limit_bytes=limit_bytes, setting=setting, silence_s=silence_s)
     body.check_announced()
     if head.expects_continue:
@@ -179,6 +179,18 @@ async def read_body(
     elif kind == "multipart":
         await body.read_form(head.headers.get("Content-Type", ""))
     return body
+
+
+def _setting(kind: str, own_bytes: int | None, gateway_bytes: int) -> str:
+    """What to raise when a body is refused: the smaller of the key's limit and the gateway's is what refused it."""
+    gateways = f"LECTR_MAX_{kind.upper()}BODY_BYTES"
+    if own_bytes is None:
+        return gateways
+    keys = f"this key's limit {kind}body_bytes"
+    if own_bytes < gateway_bytes:
+        return keys
+    # Who set it may think that it alone holds.
+    return f"the gateway's {gateways}: {keys} of {own_bytes} cannot exceed it"
 
 
 def _takes_files(target: str) -> bool:

@@ -13,6 +13,9 @@ A change of limits applies from the key's next request on. What was gained until
 fill stays, cut to the new burst. An idle bucket (full) is idle under the new limits too. Time in which a key has no
 limit is not counted: neither its requests nor the streams that it opens. A clock that stands still or is set back gives
 nothing, one that jumps ahead at most the burst; from there time goes on.
+
+A stream is refused by what its request says. One that only its answer shows to be one (the request could not be read)
+is served, and counts from then on: others wait for its end.
 """
 
 from collections import OrderedDict
@@ -81,6 +84,12 @@ class Allowances:
                 " let one end, or have its limit concurrent_streams raised"
             )
         return OpenStream(allowance)
+
+    def count_stream(self, org: str, key: str, limits: Limits, now_ns: int) -> "OpenStream":
+        """Count one more stream of a key, until it is released, however many are open: one that has begun already."""
+        if limits.concurrent_streams is None:
+            return UNCOUNTED
+        return OpenStream(self._kept.get((org, key)) or self._keep(org, key, now_ns))
 
     def _keep(self, org: str, key: str, now_ns: int) -> "_Allowance":
         """Start to count a key; those that need not be remembered go, as no timer would look for them."""

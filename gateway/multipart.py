@@ -1,7 +1,7 @@
-"""The `model` field of a multipart form, while its bytes are still arriving.
+"""The fields `model` and `stream` of a multipart form, while its bytes are still arriving.
 
-In: the Content-Type and the bytes received so far. Out: the field's value once it is complete. Looks only at the parts'
-heads: what a file contains is skipped, and only the form's own boundary ends it.
+In: the Content-Type and the bytes received so far. Out: the fields' values once they are complete. Looks only at the
+parts' heads: what a file contains is skipped, and only the form's own boundary ends it.
 """
 
 import re
@@ -17,6 +17,10 @@ _PART_HEAD_LIMIT_BYTES: Final = 16_384
 _PADDING_LIMIT_BYTES: Final = 256
 _MODEL_LIMIT_BYTES: Final = 8_192
 """Beyond it the field is no model name; the search gives up instead of buffering."""
+_FLAG_LIMIT_BYTES: Final = 16
+"""Beyond it a field is neither true nor false."""
+_TRUE: Final = frozenset({b"true", b"1", b"yes", b"on"})
+"""In lower case: forms have no booleans, and what reads them at a provider takes all of these."""
 
 
 def _parameters(text: str, start: int) -> dict[str, str]:
@@ -43,15 +47,20 @@ class ModelField:
 
     `finished` says that no later byte can change the answer. Content is searched once, however often `scan` is called.
     `value_start` and `value_end` are the value's place in the buffer, each -1 until it was seen.
+
+    With `and_stream` it goes on behind the model's value, up to the first file there, for the field `stream`: `stream`
+    then says whether the form asks for one. What stands behind that file is not seen, as it is not waited for.
     """
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, *, and_stream: bool = False) -> None:
         boundary = boundary_of(content_type)
         self._delimiter = b"\r\n--" + (boundary or b"")
         self._position = 0
         self._at_start = True
         self.finished = boundary is None
         self.model: str | None = None
+        self.stream = False
+        self._stream_due = and_stream
         self.value_start = self.value_end = -1
 
     def scan(self, buffer: bytes | bytearray) -> str | None:
@@ -96,9 +105,16 @@ class ModelField:
         head_end = buffer.find(b"\r\n\r\n", line_end, line_end + _PART_HEAD_LIMIT_BYTES)
         if head_end < 0:
             return len(buffer) >= line_end + _PART_HEAD_LIMIT_BYTES and self._finish()
-        if not _is_model(bytes(buffer[line_end:head_end])):
-            return self._go_on_from(head_end + 2)
-        return self._read_value(buffer, head_end + 4)
+        return self._read_part(_field_name(bytes(buffer[line_end:head_end])), buffer, head_end)
+
+    def _read_part(self, name: str | None, buffer: bytes | bytearray, head_end: int) -> bool:
+        if name == "model" and self.model is None:
+            return self._read_value(buffer, head_end + 4)
+        if name == "stream" and self._stream_due:
+            return self._read_stream(buffer, head_end + 4)
+        if name is None and self.model is not None:
+            return self._finish()
+        return self._go_on_from(head_end + 2)
 
     def _read_value(self, buffer: bytes | bytearray, start: int) -> bool:
         self.value_start = start
@@ -106,23 +122,32 @@ class ModelField:
         end = buffer.find(self._delimiter, start - 2, start + _MODEL_LIMIT_BYTES)
         if end >= 0:
             self.value_end = max(start, end)
-            return self._finish(clean_value(bytes(buffer[start:end]).decode("utf-8", "replace"))[0])
+            self.model = clean_value(bytes(buffer[start:end]).decode("utf-8", "replace"))[0]
+            return self._go_on_from(end) if self._stream_due else self._finish()
         return len(buffer) >= start + _MODEL_LIMIT_BYTES and self._finish()
 
-    def _finish(self, model: str | None = None) -> bool:
-        self.model = model
+    def _read_stream(self, buffer: bytes | bytearray, start: int) -> bool:
+        limit = start + _FLAG_LIMIT_BYTES + len(self._delimiter)
+        end = buffer.find(self._delimiter, start - 2, limit)
+        if end < 0 and len(buffer) < limit:
+            return False
+        self._stream_due = False
+        self.stream = end >= 0 and bytes(buffer[start:end]).strip().lower() in _TRUE
+        return self._go_on_from(start - 2) if self.model is None else self._finish()
+
+    def _finish(self) -> bool:
         self.finished = True
         return False
 
 
-def _is_model(head: bytes) -> bool:
-    """Whether a part's head is that of the plain field `model`: a part with a file name is a file."""
+def _field_name(head: bytes) -> str | None:
+    """The name of a plain field by its part's head; None for a part with a file name, which is a file."""
     text = head.decode("utf-8", "replace")
     disposition = _DISPOSITION.search(text)
     if not disposition:
-        return False
+        return ""
     parameters = _parameters(text, disposition.end())
-    return parameters.get("name") == "model" and "filename" not in parameters and "filename*" not in parameters
+    return None if "filename" in parameters or "filename*" in parameters else parameters.get("name", "")
 
 
 def multipart_model(buffer: bytes | bytearray, content_type: str) -> str | None:

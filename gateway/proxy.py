@@ -25,7 +25,7 @@ from gateway.journal import Journal
 from gateway.limits import UNCOUNTED, Allowances
 from gateway.providers import Catalogue
 from gateway.redirect import Step
-from gateway.relay import relay
+from gateway.relay import is_event_stream, relay
 from gateway.request_body import MARK_MODEL_TRUNCATED, RequestFacts
 from gateway.tunnel import run_tunnel
 from gateway.unattended import MARK_CUT, Unattended, wants_drain
@@ -147,7 +147,7 @@ class Proxy:
             if org.budgets:
                 self._spend(access, exchange)
             steps = self._attempts.steps(request, exchange, access, body, way)
-            return await self._send(request, exchange, org, body, steps, upgrades=upgrades)
+            return await self._send(request, exchange, access, body, steps, upgrades=upgrades)
 
     def _spend(self, access: Access, exchange: Exchange) -> None:
         """Count the request against its budgets. Raises BudgetExceeded."""
@@ -163,17 +163,24 @@ class Proxy:
         self,
         request: ClientRequest,
         exchange: Exchange,
-        org: Org,
+        access: Access,
         body: Body | WholeBody,
         steps: Sequence[Step],
         *,
         upgrades: bool,
     ) -> bool:
         """Send the request, and pass on what comes back: the first answer that is no reason to try another step."""
+        org, limits = access.org, access.limits
         if org.drain_features and wants_drain(org, exchange.feature) and not upgrades:
             request.on_leave(partial(self._goes_on, request, request.task, exchange))
         answer = await self._attempts.answer(request, exchange, body, steps, upgrades=upgrades)
-        return await self._pass_on(request, exchange, answer)
+        if limits.concurrent_streams is None or exchange.streaming or upgrades:
+            return await self._pass_on(request, exchange, answer)
+        if not is_event_stream(answer.head.value(b"content-type")):
+            return await self._pass_on(request, exchange, answer)
+        # Nothing that could be read said so before: it cannot be refused any more, but takes its place.
+        with self._allowances.count_stream(exchange.org, exchange.key, limits, monotonic_ns()):
+            return await self._pass_on(request, exchange, answer)
 
     async def _pass_on(self, request: ClientRequest, exchange: Exchange, answer: Answer) -> bool:
         """The answer to the client."""

@@ -195,7 +195,7 @@ async def relay(
     head = answer.head
     exchange.first_byte_ns = monotonic_ns()
     content_type = head.value(b"content-type")
-    exchange.streaming = exchange.streaming or content_type[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
+    exchange.streaming = exchange.streaming or is_event_stream(content_type)
     exchange.provider_request_id = request_id_of(head.fields)
     strips = exchange.usage_requested and strips_usage(exchange, head)
     if strips:
@@ -236,6 +236,11 @@ async def relay(
     record()
     passing.write_last()
     return keep_alive
+
+
+def is_event_stream(content_type: str) -> bool:
+    """Whether an answer of this type is a stream of events."""
+    return content_type[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
 
 
 def replaced(exchange: Exchange) -> Meter:

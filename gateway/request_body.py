@@ -36,6 +36,7 @@ class _Fields(msgspec.Struct, frozen=True, gc=False):
 
     model: object = None
     stream: object = None
+    stream_format: object = None
     stream_options: object = None
     messages: object = None
     input: object = None
@@ -73,6 +74,7 @@ class _Usual(msgspec.Struct, gc=False):
     messages: list[_UsualMessage]
     model: str
     stream: bool = False
+    stream_format: None = None
     stream_options: dict[str, object] | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
@@ -177,7 +179,8 @@ def _any_facts(body: bytes | bytearray) -> RequestFacts:
     return RequestFacts(
         readable=True,
         model=model,
-        stream=fields.stream is True,
+        # Speech has a format for it, of which `audio` is no stream of events.
+        stream=fields.stream is True or fields.stream_format == "sse",
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         message_count=_message_count(fields),
         content_bytes=_content_bytes(fields),

@@ -60,7 +60,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     """How many may come at once after a pause; as many as in a second where it is not set."""
     concurrent_streams: Annotated[int, msgspec.Meta(ge=1, le=10**6)] | None = None
     body_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**40)] | None = None
-    """Largest JSON body."""
+    """Largest JSON body. The gateway's own bound holds where it is smaller, here and below."""
     file_body_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**40)] | None = None
     """Largest body of an endpoint that takes files."""
 

@@ -5,7 +5,7 @@ For tests of what it finds, not of when: those of faults run the one that is shi
 
 from typing import Any
 
-from ingestor import app, housekeeping, ledger, partitions, schema_watch, silence, worker
+from ingestor import app, housekeeping, ledger, partitions, schema_watch, silence, spending, worker
 from ingestor.__main__ import main
 
 ROUNDS: tuple[tuple[Any, str], ...] = (
@@ -15,6 +15,7 @@ ROUNDS: tuple[tuple[Any, str], ...] = (
     (partitions, "_INTERVAL_S"),
     (schema_watch, "_INTERVAL_S"),
     (silence, "_ASK_S"),
+    (spending, "_TICK_S"),
     (worker, "LONGEST_PAUSE_S"),
     (worker, "_ASK_AGAIN_S"),
     (worker, "_RECONCILE_S"),

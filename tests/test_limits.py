@@ -236,6 +236,18 @@ def test_who_has_no_limits_is_not_counted() -> None:
     assert len(allowances) == 0
 
 
+def test_a_stream_that_has_begun_is_counted_in_any_case() -> None:
+    """Beyond the limit too, so that others wait for its end; of a key without such a limit nothing is kept."""
+    allowances, limits = Allowances(), Limits(concurrent_streams=1)
+    with allowances.count_stream("acme", "main", limits, 0), allowances.count_stream("acme", "main", limits, 0) as two:
+        two.release()
+        with pytest.raises(ConcurrentStreamsExceeded):
+            allowances.take_stream("acme", "main", limits, 0)
+    allowances.take_stream("acme", "main", limits, 0).release()
+    allowances.count_stream("acme", "free", NO_LIMITS, 0)
+    assert len(allowances) == 1
+
+
 @given(st.lists(st.tuples(st.integers(0, SECOND), st.integers(0, 8)), max_size=120))
 def test_what_is_forgotten_is_not_missed(steps: list[tuple[int, int]]) -> None:
     """Every decision is that of a bucket that is never forgotten, in whatever order keys come and go."""

@@ -20,6 +20,8 @@ from tests.registry_site import NEVER_S, Site, metric, sites
 
 SLOW = 0.000_01
 """Requests per second: none is gained while a test runs."""
+MOST_BYTES = 2 << 20
+"""What LECTR_MAX_BODY_BYTES is if it is not set."""
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +45,9 @@ def operator(site: Site) -> Iterator[Operator]:
     made.close()
 
 
-def post(gateway: Gateway, key: str, **more: object) -> tuple[int, str]:
+def post(gateway: Gateway, key: str) -> tuple[int, str]:
     """Status, and the code of a refusal."""
-    body = json.dumps({"model": "gpt-4o", "messages": [], **more}).encode()
+    body = b'{"model": "gpt-4o", "messages": []}'
     fields = {"X-Lectr-Key": key, "Authorization": "Bearer sk-limits"}
     status, answer = fetch(f"{gateway.url}/v1/chat/completions", data=body, headers=fields, method="POST")
     return status, "" if status == 200 else json.loads(answer)["error"]["code"]
@@ -122,11 +124,36 @@ def test_a_change_of_limits_applies_at_once(site: Site, operator: Operator) -> N
     wait_until(lambda: post(gateway, key)[0] == 429)
 
 
-def test_bodies(site: Site, operator: Operator) -> None:
-    """A body over the key's own limit is refused by that name; one within it passes."""
-    key = limited(site, operator, "small", Limits(body_bytes=200))
-    assert post(site.started[0], key) == (200, "")
-    assert post(site.started[0], key, user="x" * 200) == (413, "request_too_large")
+@pytest.mark.parametrize(
+    ("limits", "length", "told"),
+    [
+        (Limits(body_bytes=200), 201, "raise this key's limit body_bytes"),
+        (Limits(), MOST_BYTES + 1, "raise LECTR_MAX_BODY_BYTES"),
+        (
+            Limits(body_bytes=9_999_999),
+            MOST_BYTES + 1,
+            "raise the gateway's LECTR_MAX_BODY_BYTES: this key's limit body_bytes of 9999999 cannot exceed it",
+        ),
+    ],
+)
+def test_bodies(site: Site, operator: Operator, limits: Limits, length: int, told: str) -> None:
+    """Of the key's limit and the gateway's the smaller holds: a body of its size passes, one byte more is refused.
+
+    The refusal names the one to raise.
+    """
+    key = limited(site, operator, f"sized-{limits.body_bytes or 0}", limits)
+    fields = {"X-Lectr-Key": key, "Authorization": "Bearer sk-limits"}
+
+    def sent(size: int) -> tuple[int, bytes]:
+        body = b'{"model": "gpt-4o", "messages": []'.ljust(size - 1) + b"}"
+        return fetch(f"{site.started[0].url}/v1/chat/completions", data=body, headers=fields, method="POST")
+
+    assert sent(length - 1)[0] == 200
+    status, answer = sent(length)
+    assert status == 413
+    error = json.loads(answer)["error"]
+    message = f"request body is over the limit of {length - 1} bytes; send less, or {told}"
+    assert (error["code"], error["message"]) == ("request_too_large", message)
 
 
 def open_stream(gateway: Gateway, key: str) -> socket.socket:

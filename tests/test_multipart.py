@@ -99,6 +99,46 @@ def test_a_search_tells_where_the_value_stands() -> None:
         assert whole[field.value_end :] == b"\r\n" + END
 
 
+STREAM = part("stream", b"true")
+ROUND = part("language", b"en")
+
+
+@pytest.mark.parametrize(
+    ("body", "stream", "held"),
+    [
+        (MODEL + STREAM + FILE + END, True, MODEL + STREAM + b"--B"),
+        (STREAM + ROUND + MODEL + FILE + END, True, STREAM + ROUND + MODEL + b"--B"),
+        (FILE + MODEL + ROUND + STREAM + END, True, FILE + MODEL + ROUND + STREAM + b"--B"),
+        (FILE + STREAM + END, True, None),
+        (part("stream", b"True") + MODEL, True, None),
+        (MODEL + part("stream", b" 1 ") + END, True, None),
+        (part("stream", b"false") + MODEL, False, None),
+        (part("stream", b"") + MODEL, False, None),
+        (part("stream", b"")[:-2] + MODEL, False, None),
+        (part("stream", b"true" * 99) + MODEL, False, None),
+        # The first one of a name is what a form says.
+        (part("stream", b"no") + MODEL + STREAM, False, None),
+        (MODEL + part("model", b"other") + STREAM + END, True, None),
+        # A file is none of the fields, and behind one that follows the model nothing is looked for.
+        (part("stream", b"true", '; filename="stream"') + MODEL + END, False, None),
+        (MODEL + ROUND + FILE + STREAM, False, MODEL + ROUND + FILE[: FILE.index(b"RIFF")]),
+        (MODEL + ROUND + END, False, None),
+    ],
+)
+def test_whether_a_form_asks_for_a_stream(body: bytes, stream: bool, held: bytes | None) -> None:
+    """Wherever the field stands but behind a file that follows the model; of what is not needed nothing is held.
+
+    `held` is how much has to come until the search is over; the model is found as without it.
+    """
+    searches = [ModelField(FORM, and_stream=True) for _ in range(len(body) + 1)]
+    for length, field in enumerate(searches):
+        field.scan(body[: length // 2])
+        field.scan(body[:length])
+    assert (searches[-1].stream, searches[-1].model) == (stream, multipart_model(body, FORM))
+    if held is not None:
+        assert body[: [field.finished for field in searches].index(True)] == held
+
+
 class CountingBuffer(bytearray):
     """Counts the bytes that searches in it went over."""
 
@@ -126,7 +166,8 @@ def test_a_big_upload_is_searched_once() -> None:
 @settings(max_examples=200)
 @given(
     st.lists(
-        st.sampled_from([b"--B", b"\r\n", b"--", b"\r\n\r\n", MODEL, FILE, b'name="model"', b" ", b"x"]) | st.binary(),
+        st.sampled_from([b"--B", b"\r\n", b"--", b"\r\n\r\n", MODEL, FILE, STREAM, b'name="model"', b" ", b"x"])
+        | st.binary(),
         max_size=8,
     ),
     st.lists(st.integers(0, 600), max_size=5),
@@ -134,7 +175,8 @@ def test_a_big_upload_is_searched_once() -> None:
 def test_arrival_makes_no_difference(pieces: list[bytes], cuts: list[int]) -> None:
     """However the bytes arrive, the answer is that of the whole body."""
     body = b"".join(pieces)
-    field = ModelField(FORM)
+    field, at_once = ModelField(FORM, and_stream=True), ModelField(FORM, and_stream=True)
     for cut in sorted(cuts):
         field.scan(body[:cut])
-    assert field.scan(body) == multipart_model(body, FORM)
+    assert field.scan(body) == at_once.scan(body) == multipart_model(body, FORM)
+    assert field.stream == at_once.stream

@@ -65,6 +65,15 @@ def facts(**fields: Any) -> RequestFacts:
             {"model": "davinci-002", "prompt": ["ab", "c"], "max_tokens": 7},
             RequestFacts(readable=True, model="davinci-002", content_bytes=3, max_tokens=7),
         ),
+        # Speech has two ways to stream, of which one is a stream of events.
+        (
+            {"model": "gpt-4o-mini-tts", "input": "hello", "voice": "alloy", "stream_format": "sse"},
+            RequestFacts(readable=True, model="gpt-4o-mini-tts", stream=True, message_count=1, content_bytes=5),
+        ),
+        (
+            {"model": "gpt-4o-mini-tts", "input": "hello", "voice": "alloy", "stream_format": "audio"},
+            RequestFacts(readable=True, model="gpt-4o-mini-tts", message_count=1, content_bytes=5),
+        ),
         # Responses, with a string and with items.
         (
             {"model": "gpt-5.4", "input": "hello", "instructions": "be brief", "text": {"format": {"type": "text"}}},

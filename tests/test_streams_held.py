@@ -1,7 +1,6 @@
 """Streams of keys that may have only so many at once: each is given back, however it ends."""
 
 import http
-import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from tests.parts import Gateway, upstreams_of, wait_until
 from tests.raw_http import connect, read_all, read_until
 from tests.registry_operator import Operator
 from tests.registry_site import NEVER_S, Site, ask, metric, sites
+from tests.stream_requests import ASKED, UNASKED, request_of, unreadable
 
 MOST: Final = 2
 """Streams at once."""
@@ -65,14 +65,6 @@ def operator(site: Site) -> Iterator[Operator]:
     made.close()
 
 
-def request_of(key: str, *, feature: str = "", connection: str = "keep-alive", **more: Any) -> bytes:
-    body = json.dumps({"model": "gpt-4o", "messages": [], "stream": True, **more}).encode()
-    lines = ["POST /v1/chat/completions HTTP/1.1", "Host: x", f"X-Lectr-Key: {key}", f"X-Lectr-Feature: {feature}"]
-    lines += [f"Authorization: Bearer {provider_key('held')}", f"Content-Length: {len(body)}"]
-    lines += [f"Connection: {connection}", "", ""]
-    return "\r\n".join(lines).encode() + body
-
-
 def begun(gateway: Gateway, request: bytes) -> socket.socket:
     client = connect(gateway.url)
     client.sendall(request)
@@ -87,6 +79,7 @@ def hold(mock: MockProcess) -> None:
     """From now on streams last for long, and are never silent for long."""
     mock.reset()
     mock.behave(path_contains="/chat/completions", answer="word " * 300, chunk_delay_ms=100)
+    mock.behave(body="data: {}\n\n" * 300, content_type="text/event-stream", chunk_delay_ms=100)
 
 
 def is_full_again(site: Site, key: str) -> bool:
@@ -202,6 +195,30 @@ class Stream:
         with begun(self.gateway, request_of(self.key, feature="spent")) as client:
             assert status_of(client) == 429
 
+    def unreadable_to_its_end(self) -> None:
+        self.mock.behave(chunk_delay_ms=5)
+        with begun(self.gateway, unreadable(self.key)) as client:
+            read_until(client, b"[DONE]")
+
+    def unreadable_client_leaves(self) -> None:
+        hold(self.mock)
+        with begun(self.gateway, unreadable(self.key)) as client:
+            read_until(client, b"data: ")
+
+    def unreadable_provider_breaks_off(self) -> None:
+        self.mock.behave(cut_after_bytes=300)
+        with begun(self.gateway, unreadable(self.key)) as client, pytest.raises(ConnectionResetError):
+            read_all(client)
+
+    def unreadable_gateway_fails(self) -> None:
+        with begun(self.gateway, unreadable(self.key, feature=RELAY, connection="close")) as client:
+            assert b" 500 " in read_all(client)
+
+    def unreadable_read_on(self) -> None:
+        self.mock.behave(chunk_delay_ms=20)
+        with begun(self.gateway, unreadable(self.key, feature="drained")) as client:
+            read_until(client, b"data: ")
+
     def websocket(self, path: str = "/v1/realtime") -> Any:
         fields = {
             "X-Lectr-Key": self.key,
@@ -280,6 +297,33 @@ def test_every_stream_is_given_back(site: Site, operator: Operator, websockets: 
     ENDINGS[ending](stream)
     stream.over()
     hold(site.mock)
+    assert is_full_again(site, key)
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_every_way_to_ask_for_a_stream_counts(site: Site, operator: Operator, asked: str) -> None:
+    """Whatever in a request says that it asks for a stream: the one too many is refused."""
+    key = limited(site, operator, f"asked-{list(ASKED).index(asked)}", concurrent_streams=1)
+    hold(site.mock)
+    with begun(site.started[0], ASKED[asked](key)) as client:
+        assert status_of(client) == 200
+        with begun(site.started[0], ASKED[asked](key)) as another:
+            assert status_of(another) == 429
+
+
+@pytest.mark.parametrize("unasked", UNASKED)
+def test_a_stream_that_only_its_answer_shows(site: Site, operator: Operator, unasked: str) -> None:
+    """Not refused, as nobody knew; from its answer on it takes a place, and gives it back at its end."""
+    key = limited(site, operator, f"unasked-{list(UNASKED).index(unasked)}", concurrent_streams=MOST)
+    hold(site.mock)
+    gateway = site.started[0]
+    with ExitStack() as open_ones:
+        for _ in range(MOST + 1):
+            assert status_of(open_ones.enter_context(begun(gateway, UNASKED[unasked](key)))) == 200
+        with begun(gateway, request_of(key)) as client:
+            assert status_of(client) == 429
+        assert ask(gateway, key) == 200, "what is no stream passes"
+    wait_until(lambda: metric(gateway, "lectr_gateway_open_requests") == 0)
     assert is_full_again(site, key)
 
 

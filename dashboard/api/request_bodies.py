@@ -66,7 +66,10 @@ class Switch(Body, frozen=True, kw_only=True):
 
 
 class Limits(stored.Limits, frozen=True, kw_only=True, omit_defaults=False, forbid_unknown_fields=True):
-    """What one key may do in one gateway process; null is no limit, or the organisation's."""
+    """What one key may do in one gateway process; null is no limit, or the organisation's.
+
+    Of a size here and the gateway's own (LECTR_MAX_BODY_BYTES, LECTR_MAX_FILE_BODY_BYTES) the smaller holds.
+    """
 
 
 class KeyCreate(Body, frozen=True, kw_only=True):

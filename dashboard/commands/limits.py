@@ -27,9 +27,22 @@ def limit() -> None:
     type=int,
     help="With a rate: how many at once after a pause, if not as many as in a second.",
 )
-@click.option("--concurrent-streams", type=int, help="Streams open at once.")
-@click.option("--body-bytes", type=int, help="Largest JSON body.")
-@click.option("--file-body-bytes", type=int, help="Largest body of an endpoint that takes files.")
+@click.option(
+    "--concurrent-streams",
+    type=int,
+    help="Streams open at once. One that only its answer shows to be one is not refused, and takes its place from then"
+    " on.",
+)
+@click.option(
+    "--body-bytes",
+    type=int,
+    help="Largest JSON body; the gateway's own LECTR_MAX_BODY_BYTES, 2 MiB if not set, holds where it is smaller.",
+)
+@click.option(
+    "--file-body-bytes",
+    type=int,
+    help="Largest body of an endpoint that takes files; the same with LECTR_MAX_FILE_BODY_BYTES, 512 MiB.",
+)
 @as_json
 @with_registry
 def set_limits(registry: Registry, *, name: str, key_name: str | None, as_json: bool, **fields: Any) -> None:
