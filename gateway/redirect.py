@@ -106,11 +106,19 @@ def _step(router: Router, wanted: "Target", asked: Asked) -> Step | str:
     """A step to this target, or the mark that says why there is none."""
     provider, model = wanted.provider or asked.provider, wanted.model or asked.model
     head, target, body = asked.head, asked.target, None
+    if (provider, model) == (asked.provider, asked.model):
+        return Step(provider, model, asked.way)
     if model != asked.model:
         edited = _with_model(asked, model)
         if edited is None:
             return MARK_MODEL_KEPT
         target, body = edited
+    if provider != "azure" and _names_deployment(asked.target):
+        # No other provider has a deployment's name in its paths: the body's model is what counts there.
+        named = _edited(asked, asked.held, model)
+        if named is None:
+            return MARK_MODEL_KEPT
+        body = named if model != asked.model else None
     fields = head.fields
     if provider != asked.provider:
         if not speaks(provider, target):
@@ -120,8 +128,6 @@ def _step(router: Router, wanted: "Target", asked: Asked) -> Step | str:
             return MARK_NO_CREDENTIAL
         fields = RequestFields(_with_credential(fields.raw, credential))
         target = query_without(target, "key", "api-version")
-    elif model == asked.model:
-        return Step(provider, model, asked.way)
     way = router.way(provider, fields, head=head, target=target, model=model, org=asked.org)
     return Step(provider, model, way, body) if isinstance(way, Way) else MARK_NOT_SERVED
 
@@ -156,6 +162,11 @@ def _with_model(asked: Asked, model: str) -> tuple[str, bytes | None] | None:
         return None if moved is None else (moved, None)
     body = _edited(asked, asked.held, model)
     return None if body is None else (target, body)
+
+
+def _names_deployment(target: str) -> bool:
+    route = route_of(target.partition("?")[0])
+    return route is not None and route.surface == "deployments"
 
 
 def _edited(asked: Asked, body: bytes | bytearray, model: str) -> bytes | None:

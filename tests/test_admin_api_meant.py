@@ -33,6 +33,21 @@ def test_targets_of_rules(api: AdminApi) -> None:
     assert api.ok("PUT", "/orgs/ruled/rules/r", known)["warnings"] == []
 
 
+def test_a_recommended_rule_stays_one(api: AdminApi) -> None:
+    """A change that does not speak of it keeps the guard of reasoning, of one rule or of all; one that does decides."""
+    api.ok("POST", "/orgs", {"org": "guarded"})
+    rule, rules = "/orgs/guarded/rules/r", "/orgs/guarded/rules"
+    assert api.ok("PUT", rule, {"model": "a"})["rule"]["recommended"] is False
+    for said, kept in (({}, False), ({"recommended": True}, True), ({}, True), ({"recommended": False}, False)):
+        changed = api.ok("PUT", rule, {"model": "b", **said})["rule"]
+        assert (changed["model"], changed["recommended"]) == ("b", kept)
+    assert api.refused("PUT", rule, {"recommended": None}) == (422, "invalid_value", "recommended")
+    for said, kept in (({"recommended": True}, True), ({}, True), ({"recommended": False}, False), ({}, False)):
+        wanted = {"rules": [{"name": "new"}, {"name": "r", "priority": 1, **said}]}
+        assert [one["recommended"] for one in api.ok("PUT", rules, wanted)["rules"]] == [False, kept]
+        assert api.ok("PUT", rules, {"rules": api.ok("GET", rules)["rules"]})["rules"][1]["recommended"] is kept
+
+
 def test_a_burst_is_one_of_a_rate(api: AdminApi) -> None:
     """Without one it is refused; that of a key may be the organisation's, which cannot be taken away from it."""
     api.ok("POST", "/orgs", {"org": "limited"})

@@ -42,6 +42,7 @@ PURE_ROOMS = (
     "dashboard/checks.py",
     "dashboard/edits.py",
     "dashboard/records.py",
+    "dashboard/rule_guard.py",
     "dashboard/commands/targets.py",
     "dashboard/validation.py",
     "dashboard/commands/values.py",

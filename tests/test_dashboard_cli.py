@@ -74,7 +74,7 @@ def stored(url: str, *, current: bool = False) -> str:
         }
         found = [f"{key}={read[client.type(key)](key)}" for key in client.scan_iter() if not current or key != LOG_KEY]
     assert found, "nothing is stored"
-    return "\n".join(found)
+    return "\n".join(sorted(found))
 
 
 def record(url: str, name: str) -> Any:

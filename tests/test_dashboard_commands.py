@@ -120,6 +120,22 @@ def test_a_model_that_may_be_nowhere_is_warned_of(line: CommandLine) -> None:
     assert line.run(*SET_RULE, "--to", "/openai/gpt-oss-120b", "--provider", "groq").stderr == ""
 
 
+def test_a_recommended_rule_stays_one(line: CommandLine) -> None:
+    """An ordinary edit keeps the guard of reasoning, and lists show it; only who says so lifts it."""
+    guarded = ("rule", "set", "acme", "guarded", "--feature", "guarded", "--to", "x", "--priority")
+    shown = ", not task reasoning (recommended)"
+    steps = ((), False), (("--recommended",), True), ((), True), (("--not-recommended",), False), ((), False)
+    for options, kept in steps:
+        for priority in ("7", "8"):
+            said = line.said(*guarded, priority, *options)
+            assert said == f"rule guarded of acme: feature guarded{shown if kept else ''} -> x\n"
+        stored = next(one for one in records(line.redis_url)["acme"].rules if one.name == "guarded")
+        assert (stored.recommended, stored.priority) == (kept, 8)
+        listed = next(one for one in line.value("rule", "list", "acme") if one["name"] == "guarded")
+        assert listed["recommended"] is kept
+        assert (shown in line.said("rule", "list", "acme")) is kept
+
+
 def test_a_rule_is_tried_for_a_provider_that_there_is(line: CommandLine) -> None:
     """Another one is refused with those that there are."""
     [said] = line.refused("rule", "test", "acme", "--provider", "foo", "--model", "gpt-4o")

@@ -35,7 +35,7 @@ def asked(site: Site, request: pytest.FixtureRequest) -> Iterator[Asked]:
 
 
 def test_another_model(asked: Asked) -> None:
-    """The model is replaced and every other byte kept; the row has both models and the rule."""
+    """The model is replaced; the row has both models and the rule."""
     asked.rule(model="gpt-4o*", target=Target(model="gpt-4o-mini"))
     assert asked.ask()[0] == 200
     assert asked.seen() == [("openai", "gpt-4o-mini", f"Bearer {OWN_KEY}")]

@@ -97,7 +97,13 @@ class Rule(stored.Rule, frozen=True, kw_only=True, omit_defaults=False, forbid_u
     failover: Annotated[tuple[Target, ...], Meta(max_length=MOST_FAILOVER)] = ()
 
 
-class RulePut(Rule, frozen=True, kw_only=True):
+class RuleWanted(Rule, frozen=True, kw_only=True):
+    """A rule as it is to be. Where `recommended` is left out, it is what it was under this name, else false."""
+
+    recommended: bool | UnsetType = UNSET  # type: ignore[assignment] # what is stored is one or the other
+
+
+class RulePut(RuleWanted, frozen=True, kw_only=True):
     """A rule; its name is the path's, and may be left out."""
 
     name: Name = msgspec.field(default_factory=str)
@@ -106,7 +112,7 @@ class RulePut(Rule, frozen=True, kw_only=True):
 class RulesPut(Body, frozen=True, kw_only=True):
     """All rules of an organisation, in the order in which those of one priority are looked at."""
 
-    rules: Annotated[tuple[Rule, ...], Meta(max_length=MOST_RULES)]
+    rules: Annotated[tuple[RuleWanted, ...], Meta(max_length=MOST_RULES)]
 
 
 class RuleQuestion(Body, frozen=True, kw_only=True):

@@ -13,8 +13,9 @@ from dashboard.commands.use import in_days, use_columns
 from dashboard.in_use import rules_in_use
 from dashboard.records import rule_test
 from dashboard.registry import Registry
+from dashboard.rule_guard import keeping_guard
 from shared.event import UNTAGGED
-from shared.organisation import Rule, Target
+from shared.organisation import REASONING, Rule, Target
 from shared.rules import problems_of
 
 _rule_name = click.argument("rule_name", metavar="RULE")
@@ -45,6 +46,11 @@ def rule() -> None:
     metavar="[PROVIDER/]MODEL",
     help="Where next, if that cannot be reached or answers 429 or 5xx; repeatable.",
 )
+@click.option(
+    "--recommended/--not-recommended",
+    default=None,
+    help="Made from a recommendation: it never applies to the task reasoning. Without either, as the rule was.",
+)
 @click.option("--disabled", is_flag=True, help="Keep it, but do not apply it.")
 @as_json
 @with_registry
@@ -55,6 +61,7 @@ def set_rule(
     rule_name: str,
     to: str | None,
     failover: tuple[str, ...],
+    recommended: bool | None,
     disabled: bool,
     as_json: bool,
     **fields: Any,
@@ -66,10 +73,13 @@ def set_rule(
             enabled=not disabled,
             target=Target() if to is None else target("--to", to),
             failover=tuple(target("--failover", one) for one in failover),
+            recommended=bool(recommended),
             **fields,
         )
     )
-    changed = registry.edit(name, edits.put_rule(made), f"set rule {rule_name}")
+    edit = keeping_guard(edits.put_rule(made), {rule_name} if recommended is None else ())
+    changed = registry.edit(name, edit, f"set rule {rule_name}")
+    made = edits.named(changed.rules, rule_name, "rule", changed)
     for problem in problems_of(changed.rules).warnings:
         click.echo(f"lectr: {problem}", err=True)
     show(changed, as_json=as_json, text=f"rule {rule_name} of {name}: {_conditions(made)} -> {_targets(made)}")
@@ -85,7 +95,8 @@ def list_rules(registry: Registry, *, name: str, days: int, as_json: bool) -> No
     rules = sorted(registry.org(name).rules, key=lambda one: one.priority)
     use = use_columns(registry, rules_in_use, "hits", name, days)
     if as_json:
-        click.echo(json.dumps([{**msgspec.to_builtins(one), **use.fields(one.name)} for one in rules]))
+        records = [{**msgspec.to_builtins(one), "recommended": one.recommended} for one in rules]
+        click.echo(json.dumps([{**shown, **use.fields(shown["name"])} for shown in records]))
         return
     table(
         ("priority", "rule", "state", "if", "goes to", *use.heads),
@@ -167,7 +178,10 @@ def remove(registry: Registry, *, name: str, rule_name: str, yes: bool, as_json:
 
 def _conditions(one: Rule) -> str:
     fields = ("feature", "task", "provider", "model")
-    return ", ".join(f"{field} {value}" for field in fields if (value := getattr(one, field)) is not None) or "any"
+    conditions = [f"{field} {value}" for field in fields if (value := getattr(one, field)) is not None] or ["any"]
+    if one.recommended:
+        conditions.append(f"not task {REASONING} (recommended)")
+    return ", ".join(conditions)
 
 
 def _targets(one: Rule) -> str:

@@ -1,11 +1,13 @@
 """The rules of an organisation."""
 
 import msgspec
+from msgspec import UNSET
 
 from dashboard import edits, records
 from dashboard.api import answer_bodies as answers
 from dashboard.api import request_bodies as bodies
 from dashboard.api.calls import Answer, Call, record_of, same_name
+from dashboard.rule_guard import keeping_guard
 from shared.organisation import Org, Rule
 from shared.rules import problems_of
 
@@ -18,8 +20,9 @@ def list_all(call: Call) -> Answer:
 def set_all(call: Call) -> Answer:
     """All at once."""
     body: bodies.RulesPut = call.body
-    rules = record_of(body.rules, tuple[Rule, ...])
-    return _rules(call.edit(edits.set_rules(rules), f"set all rules, {len(rules)} now"))
+    rules = record_of(tuple(_said(rule, rule.name) for rule in body.rules), tuple[Rule, ...])
+    edit = keeping_guard(edits.set_rules(rules), {rule.name for rule in body.rules if rule.recommended is UNSET})
+    return _rules(call.edit(edit, f"set all rules, {len(rules)} now"))
 
 
 def put(call: Call) -> Answer:
@@ -27,8 +30,9 @@ def put(call: Call) -> Answer:
     body: bodies.RulePut = call.body
     name = call.path["rule"]
     same_name(body.name, name)
-    rule = record_of(msgspec.structs.replace(body, name=name), Rule)
-    return _rule(call.edit(edits.put_rule(rule), f"set rule {name}"), name)
+    rule = record_of(_said(body, name), Rule)
+    edit = keeping_guard(edits.put_rule(rule), {name} if body.recommended is UNSET else ())
+    return _rule(call.edit(edit, f"set rule {name}"), name)
 
 
 def switch(call: Call) -> Answer:
@@ -51,6 +55,11 @@ def explain(call: Call) -> Answer:
     org = call.read()
     found = records.rule_test(org, feature=asked.feature, task=asked.task, provider=asked.provider, model=asked.model)
     return Answer(bodies.converted(found, answers.RuleTest), org.version)
+
+
+def _said(wanted: bodies.RuleWanted, name: str) -> bodies.RuleWanted:
+    """With all that is not said as it is without an earlier rule."""
+    return msgspec.structs.replace(wanted, name=name, recommended=wanted.recommended is True)
 
 
 def _rules(org: Org) -> Answer:
