@@ -110,6 +110,18 @@ def test_a_model_that_may_be_nowhere_is_warned_of(line: CommandLine) -> None:
     assert line.run(*SET_RULE, "--to", "/openai/gpt-oss-120b", "--provider", "groq").stderr == ""
 
 
+def test_a_rule_has_its_own_patience(line: CommandLine) -> None:
+    """It is set, shown and tried with the rule; what is no such time is refused by its field."""
+    command = (*SET_RULE, "--to", "gpt-4o-mini", "--failover", "groq/", "--first-byte-timeout-s")
+    goes = "gpt-4o-mini, after 2.5 s without an answer, then groq/"
+    assert line.said(*command, "2.5") == f"rule r of acme: any -> {goes}\n"
+    asked = ("rule", "test", "acme", "--provider", "openai", "--model", "gpt-4o")
+    assert line.said(*asked).startswith(f"rule r applies: it goes to {goes}\n")
+    assert line.value(*asked)["rule"]["first_byte_timeout_s"] == 2.5
+    for wrong in ("0", "601", "-1", "nan"):
+        assert "first_byte_timeout_s" in line.refused(*command, wrong)[0]
+
+
 def test_a_rule_is_tried_for_a_provider_that_there_is(line: CommandLine) -> None:
     """Another one is refused with those that there are."""
     [said] = line.refused("rule", "test", "acme", "--provider", "foo", "--model", "gpt-4o")
