@@ -4,6 +4,7 @@ In: a request whose way is known. Out: the answer to relay, and on the exchange 
 there is one step, the request's own. A rule that fails costs nothing: the request goes its own way.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -109,10 +110,16 @@ class Attempts:
         self, request: ClientRequest, exchange: Exchange, body: Body | WholeBody, step: Step, *, upgrades: bool
     ) -> Answer | None:
         """The answer to a step that is not the last one; None if the next one is to be tried."""
+        patience = asyncio.timeout(step.first_byte_timeout_s)
         try:
-            answer = await self._open(request, exchange, body, step, upgrades=upgrades)
+            async with patience:
+                answer = await self._open(request, exchange, body, step, upgrades=upgrades)
         except (ProviderUnreachable, ProviderTimeout) as fault:
             exchange.attempts += (f"{step.provider}/{step.model} {fault.code}",)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            exchange.attempts += (f"{step.provider}/{step.model} {ProviderTimeout.code}",)
         else:
             status = answer.head.status
             if status != _TOO_MANY and status < _SERVER_ERROR:

@@ -59,6 +59,8 @@ class Step(msgspec.Struct, frozen=True):
     by_rule: bool = True
     asks_usage: bool = False
     """The body asks for the usage of its stream, as the client did not."""
+    first_byte_timeout_s: float | None = None
+    """How long it may take until its answer begins, if another step is left; None: no less than any."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -99,6 +101,8 @@ def plan(router: Router, rule: "Rule", asked: Asked) -> Plan:
         marks[found] = None
         if place == 0:
             steps.append(unchanged)
+    if rule.first_byte_timeout_s is not None:
+        steps = [msgspec.structs.replace(step, first_byte_timeout_s=rule.first_byte_timeout_s) for step in steps]
     return Plan(tuple(steps), tuple(marks))
 
 

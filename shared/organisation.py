@@ -100,6 +100,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     target: Target = Target()
     failover: Annotated[tuple[Target, ...], msgspec.Meta(max_length=MOST_FAILOVER)] = ()
     """Tried in order when a target cannot be reached, is too slow, or answers 429 or 5xx before its first byte."""
+    first_byte_timeout_s: Annotated[float, msgspec.Meta(ge=0.1, le=600)] | None = None
+    """How long a target has until its answer begins, as long as another one is left; connecting is part of it. None:
+    as long as the gateway waits for any provider, which holds where it is shorter."""
     recommended: bool = False
     """It was made from a recommendation: it never applies to the task `reasoning`."""
 

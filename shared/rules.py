@@ -182,6 +182,10 @@ def problems_of(rules: Sequence[Rule]) -> Problems:
                 f"rule {rule.name!r} changes nothing, and keeps later rules off what it matches: set a target or a "
                 "failover"
             )
+        if rule.first_byte_timeout_s is not None and not rule.failover:
+            warnings.append(
+                f"rule {rule.name!r}: first_byte_timeout_s ends no try, as no other target is left: set a failover"
+            )
         warnings += [
             f"rule {rule.name!r}: a target's model {model!r} goes to whatever provider the request was for: if "
             f"{model.partition('/')[0]!r} is meant as one, give provider and model apart, the provider one of "

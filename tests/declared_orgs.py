@@ -55,6 +55,7 @@ RULES = st.builds(
     model=st.none() | MODELS,
     target=TARGETS,
     failover=st.lists(TARGETS, max_size=2).map(tuple),
+    first_byte_timeout_s=st.none() | st.floats(min_value=0.1, max_value=600),
     recommended=st.booleans(),
 )
 BUDGETS = st.builds(

@@ -158,10 +158,11 @@ def test_rules(site: Site) -> None:
     """Added, replaced in place, switched, removed; what was read can be sent back."""
     for name in ("first", "second"):
         site.ok("PUT", f"/rules/{name}", {"feature": name, "target": {"model": "gpt-4o-mini"}})
-    changed = site.ok("PUT", "/rules/first", {"priority": 7, "model": "gpt-4o*", "failover": [{"provider": "groq"}]})
+    first = {"priority": 7, "model": "gpt-4o*", "failover": [{"provider": "groq"}], "first_byte_timeout_s": 2}
+    changed = site.ok("PUT", "/rules/first", first)
     assert changed["warnings"] == []
     assert site.stored.rules == (
-        Rule(name="first", priority=7, model="gpt-4o*", failover=(Target(provider="groq"),)),
+        Rule(name="first", priority=7, model="gpt-4o*", failover=(Target(provider="groq"),), first_byte_timeout_s=2),
         Rule(name="second", feature="second", target=Target(model="gpt-4o-mini")),
     )
     assert site.ok("PUT", "/rules/first", changed["rule"]) == changed
@@ -172,6 +173,8 @@ def test_rules(site: Site) -> None:
     for method, body in (("DELETE", None), ("PATCH", {"enabled": True})):
         assert site.refused(method, "/rules/first", body) == (404, "record_not_found", None)
     assert site.refused("PUT", "/rules/first", {"name": "other"}) == (422, "invalid_value", "name")
+    wrong = {"first_byte_timeout_s": 601}
+    assert site.refused("PUT", "/rules/first", wrong) == (422, "invalid_value", "first_byte_timeout_s")
 
 
 def test_all_rules_at_once(site: Site) -> None:

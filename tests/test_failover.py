@@ -110,6 +110,32 @@ def test_the_next_target_answers(asked: Asked, how: str, *, stream: bool) -> Non
     assert metric(asked.gateway, 'lectr_gateway_failovers_total{provider="openai"}') == before + 1
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_a_rules_own_patience(asked: Asked, *, stream: bool) -> None:
+    """A target that says nothing for as long as its rule allows is given up, and the last one has all its time."""
+    asked.rule(failover=(MINI, GROQ), first_byte_timeout_s=0.3)
+    asked.site.mock.behave(provider="openai", delay_ms=60_000)
+    asked.site.mock.behave(provider="groq", delay_ms=600)
+    status, body = asked.ask(stream=stream)
+    assert (status, b"[DONE]" in body) == (200, stream)
+    event = asked.event()
+    assert event.attempts == ("openai/gpt-4o provider_timeout", "openai/gpt-4o-mini provider_timeout")
+    assert (event.provider, event.rule, event.error_category) == ("groq", "the rule", "")
+    assert event.latency_us > 1_200_000, "all of it"
+    asked.site.mock.wait_for(lambda records: [record["cancelled"] for record in records] == [True, True, False])
+
+
+def test_a_rules_patience_is_for_the_first_byte(asked: Asked) -> None:
+    """An answer that began in time may go on for longer than that."""
+    asked.rule(failover=(GROQ,), first_byte_timeout_s=0.3)
+    asked.site.mock.behave(provider="openai", chunk_delay_ms=200, answer="one two three four")
+    status, body = asked.ask(stream=True)
+    assert (status, b"[DONE]" in body) == (200, True)
+    event = asked.event()
+    assert (event.provider, event.attempts) == ("openai", ())
+    assert event.latency_us > 300_000
+
+
 @pytest.mark.parametrize("status", [200, 204, 302, 304, 400, 401, 403, 404, 408, 409, 413, 422, 499])
 def test_any_other_answer_is_the_answer(asked: Asked, status: int) -> None:
     """What is no 429 and no 5xx is passed on as it came, and nobody else is asked."""

@@ -73,6 +73,13 @@ def test_a_model_that_reads_like_a_provider_too_is_a_warning(made: Rule, warned:
         assert "if it is part of the model's name, give the provider that has the model" in warning
 
 
+def test_a_time_for_tries_without_another_target_is_a_warning() -> None:
+    """It would end nothing: the last target has all the time that the gateway gives."""
+    problems = problems_of([rule("r", first_byte_timeout_s=2, failover=(CHEAP,)), rule("s", first_byte_timeout_s=2)])
+    warning = "rule 's': first_byte_timeout_s ends no try, as no other target is left: set a failover"
+    assert (problems.errors, problems.warnings[0]) == ([], warning)
+
+
 def test_too_many_rules_are_one_error() -> None:
     """The most rules are no problem; one more is, and nothing else is said of so many."""
     rules = [rule(f"r{number}", feature=f"f{number}") for number in range(MOST_RULES)]

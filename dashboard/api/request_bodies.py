@@ -69,6 +69,7 @@ class Limits(stored.Limits, frozen=True, kw_only=True, omit_defaults=False, forb
     """What one key may do in one gateway process; null is no limit, or the organisation's.
 
     Of a size here and the gateway's own (LECTR_MAX_BODY_BYTES, LECTR_MAX_FILE_BODY_BYTES) the smaller holds.
+    A stream that only its answer shows to be one is not refused; it counts as one of concurrent_streams from then on.
     """
 
 

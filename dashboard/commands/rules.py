@@ -44,7 +44,13 @@ def rule() -> None:
     "--failover",
     multiple=True,
     metavar="[PROVIDER/]MODEL",
-    help="Where next, if that cannot be reached or answers 429 or 5xx; repeatable.",
+    help="Where next, if that cannot be reached, is too slow or answers 429 or 5xx; repeatable.",
+)
+@click.option(
+    "--first-byte-timeout-s",
+    type=float,
+    help="How long a target has until its answer begins, 0.1 to 600, as long as another one is left; the gateway's own"
+    " LECTR_FIRST_BYTE_TIMEOUT_S holds where it is shorter.",
 )
 @click.option(
     "--recommended/--not-recommended",
@@ -185,4 +191,6 @@ def _conditions(one: Rule) -> str:
 
 
 def _targets(one: Rule) -> str:
-    return ", then ".join(map(shown_target, (one.target, *one.failover)))
+    seconds = one.first_byte_timeout_s
+    limit = "" if seconds is None else f", after {seconds:g} s without an answer"
+    return f"{limit}, then ".join(map(shown_target, (one.target, *one.failover)))
