@@ -120,7 +120,6 @@ def test_a_model_that_may_be_nowhere_is_warned_of(line: CommandLine) -> None:
     assert line.run(*SET_RULE, "--to", "/openai/gpt-oss-120b", "--provider", "groq").stderr == ""
 
 
-<<<<<<< HEAD
 def test_a_recommended_rule_stays_one(line: CommandLine) -> None:
     """An ordinary edit keeps the guard of reasoning, and lists show it; only who says so lifts it."""
     guarded = ("rule", "set", "acme", "guarded", "--feature", "guarded", "--to", "x", "--priority")
@@ -135,7 +134,8 @@ def test_a_recommended_rule_stays_one(line: CommandLine) -> None:
         listed = next(one for one in line.value("rule", "list", "acme") if one["name"] == "guarded")
         assert listed["recommended"] is kept
         assert (shown in line.said("rule", "list", "acme")) is kept
-=======
+
+
 def test_a_rule_has_its_own_patience(line: CommandLine) -> None:
     """It is set, shown and tried with the rule; what is no such time is refused by its field."""
     command = (*SET_RULE, "--to", "gpt-4o-mini", "--failover", "groq/", "--first-byte-timeout-s")
@@ -146,7 +146,6 @@ def test_a_rule_has_its_own_patience(line: CommandLine) -> None:
     assert line.value(*asked)["rule"]["first_byte_timeout_s"] == 2.5
     for wrong in ("0", "601", "-1", "nan"):
         assert "first_byte_timeout_s" in line.refused(*command, wrong)[0]
->>>>>>> 2049495655cc6795c3e5713fe9eca8ffdf30cc5e
 
 
 def test_a_rule_is_tried_for_a_provider_that_there_is(line: CommandLine) -> None:
