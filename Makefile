@@ -42,7 +42,7 @@ soak: $(VENV)/dev.installed ## an hour of mixed load: does memory, or anything e
 	@$(BIN)/python -m tests.bench.soak $(SOAK_ARGS)
 
 faults: $(VENV)/dev.installed ## kill parts under load and count what is lost or doubled
-	@$(BIN)/python -m pytest -q -s tests/faults tests/model --full
+	@$(BIN)/python -m pytest -q -s tests/faults tests/model tests/test_admin_api_fuzz.py tests/test_control_plane.py --full
 
 # Extras stay in the lock: pip before 23.3 takes a bare pin for another package, and then finds no hash for it.
 lock: ## resolve the dependencies again (needs uv on PATH)

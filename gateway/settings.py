@@ -57,8 +57,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How many answers a process reads on at most after their clients left (`org on-disconnect`)."""
     unattended_timeout_s: Annotated[float, Meta(gt=0, le=7200)] = 600
     """How long it does so."""
-    registry_poll_s: Annotated[float, Meta(ge=0.1, le=30)] = 15
-    """Upper bound on how late a change is seen when a push was missed; 30 s is promised."""
+    registry_poll_s: Annotated[float, Meta(ge=0.1, le=20)] = 15
+    """How long between polls, which find what no push told. A change is obeyed within 30 s, that is promised: the rest
+    is for an attempt to subscribe that gets no answer, and for reading what changed."""
     stream_partitions: Annotated[int, Meta(ge=1, le=MOST_PARTITIONS)] = 1
     """For runs that begin from now on: each stays in its own. Ingestors find partitions beyond their own number."""
     flush_interval_ms: Annotated[int, Meta(ge=1, le=10_000)] = 100

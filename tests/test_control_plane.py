@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -28,6 +29,9 @@ from tests.registry_site import DEADLINE_S, NEVER_S, Site, ask, metric, polls, r
 
 GATEWAYS = 3
 POLL_S = "1"
+PROMISED_S = 1.0
+"""By push. Asserted by `make faults` alone, as other tests say nothing of a machine that they share."""
+TRIES = 7
 SLOW = 0.000_01
 """Requests per second: none is gained while a test runs."""
 GROQ_KEY = "gsk-of-the-installation"
@@ -125,10 +129,9 @@ def spent_five(site: Site, name: str) -> None:
         client.hset(SPEND_KEY, name, encode_spends([spend]))
 
 
-@pytest.mark.parametrize("what", CHANGES)
-def test_every_gateway_obeys_a_push(site: Site, operator: Operator, what: str) -> None:
-    """From the moment an operator's edit begins until each of three gateways shows it: printed, below a second."""
-    change, name = CHANGES[what], what.replace(" ", "-")
+def obeyed_s(site: Site, operator: Operator, what: str, name: str) -> float:
+    """Seconds from the moment an operator's edit begins until each of three gateways shows it."""
+    change = CHANGES[what]
     key = operator.create_org(name)[1]
     spent_five(site, name)
     for edit in change.before:
@@ -143,7 +146,25 @@ def test_every_gateway_obeys_a_push(site: Site, operator: Operator, what: str) -
             deadline_s=DEADLINE_S,
             every_s=0.001,
         )
-    print(f"{what}, {GATEWAYS} gateways: {(time.monotonic() - started_s) * 1000:.0f} ms")
+    return time.monotonic() - started_s
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_every_gateway_obeys_a_push(site: Site, operator: Operator, what: str) -> None:
+    """Each of three gateways shows an operator's edit sooner than any poll could tell it; how soon is printed."""
+    taken_s = obeyed_s(site, operator, what, what.replace(" ", "-"))
+    print(f"{what}, {GATEWAYS} gateways: {taken_s * 1000:.0f} ms")
+
+
+@pytest.mark.only_in_full
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_push_is_obeyed_within_a_second(site: Site, operator: Operator, what: str) -> None:
+    """From the edit until all three gateways show it, one second as promised: the median, as a machine may stall."""
+    taken = [obeyed_s(site, operator, what, f"{what.replace(' ', '-')}-{number}") for number in range(TRIES)]
+    print(
+        f"{what}, {GATEWAYS} gateways, {TRIES} times: median {median(taken) * 1000:.0f} ms, {max(taken):.2f} s at most"
+    )
+    assert median(taken) < PROMISED_S
 
 
 def restricted(site: Site, channels: str) -> str:
@@ -185,6 +206,11 @@ def test_the_poll_finds_what_is_not_pushed(site: Site, operator: Operator, how: 
             until_status(gateway, key, 200 if enabled else 401, f"{how}: switched, polled every {POLL_S} s")
         operator.edit(name, edits.put_rule(routed("polled")), "rule")
         wait_until(lambda: model(site, gateway, key) == "polled", deadline_s=DEADLINE_S)
+        key, old = operator.rotate_key(name)[1], key
+        until_status(gateway, key, 200, f"{how}: rotated, the new key")
+        assert ask(gateway, old) == 401
+        operator.edit(name, edits.set_limits(Limits(requests_per_s=SLOW, burst_requests=1)), "limits")
+        wait_until(lambda: ask(gateway, key) == 429, deadline_s=DEADLINE_S)
         if how != "swallowed":
             assert metric(gateway, PUSHED) == 0
             assert ready(gateway)[1]["redis"] == "failing"

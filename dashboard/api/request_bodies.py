@@ -28,7 +28,13 @@ HttpProvider = Literal["openai", "anthropic", "groq", "gemini"]
 """Those with a base URL; Azure has resources."""
 Amount = Annotated[str, Meta(pattern=_AMOUNT, description='US dollars as text, like "250.00".', extra=_DOLLARS)]
 PositiveAmount = Annotated[
-    str, Meta(pattern=_AMOUNT, description='US dollars as text, more than 0, like "250.00".', extra=_DOLLARS)
+    str,
+    Meta(
+        pattern=_AMOUNT,
+        description='US dollars as text, more than 0, like "250.00".',
+        examples=["250.00"],
+        extra=_DOLLARS,
+    ),
 ]
 Feature = Annotated[str, Meta(min_length=1, max_length=1024, description="As in X-Lectr-Feature; `*` for all.")]
 Reference = Annotated[

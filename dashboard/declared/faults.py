@@ -12,6 +12,9 @@ from shared.registry import KEY_PREFIX, RegistryFault
 
 MOST_PROBLEMS: Final = 20
 _LONGEST_PROBLEM: Final = 400
+_ENDING: Final = 150
+"""Of what is too long, so many characters of its end are shown: there stands the fix."""
+_REST_OF_WORD: Final = re.compile(r"[A-Za-z0-9_-]*")
 _KEY: Final = re.compile(re.escape(KEY_PREFIX) + r"[A-Za-z0-9_-]+")
 _FIELD: Final = re.compile(r"([^ :]+): ")
 _PLAIN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -30,13 +33,18 @@ class DeclarationFault(RegistryFault):
 
 def printable(text: str) -> str:
     """One line that shows neither a key that stands where it must not, nor what a terminal would obey."""
-    return one_line(_KEY.sub(f"{KEY_PREFIX}***", text[: 2 * _LONGEST_PROBLEM]))
+    if len(text) > 2 * _LONGEST_PROBLEM:
+        # What is left of a word, of which the beginning is gone, may be the end of a key.
+        text = text[:_LONGEST_PROBLEM] + "..." + _REST_OF_WORD.sub("", text[-_LONGEST_PROBLEM:], count=1)
+    return one_line(_KEY.sub(f"{KEY_PREFIX}***", text))
 
 
 def one_line(text: str) -> str:
-    """Text without what a terminal would obey. Whatever is in it is shown."""
+    """Text without what a terminal would obey, at most 400 characters of it. Whatever is in it is shown."""
     text = "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in text)
-    return text if len(text) <= _LONGEST_PROBLEM else text[:_LONGEST_PROBLEM] + "..."
+    if len(text) <= _LONGEST_PROBLEM:
+        return text
+    return f"{text[: _LONGEST_PROBLEM - _ENDING]}...{text[-_ENDING:]}"
 
 
 def place_of(org: str) -> str:

@@ -37,7 +37,9 @@ def read_document(document: Any, source: str) -> Declared:
     if not isinstance(document, dict) or not isinstance(document.get("orgs"), dict):
         raise DeclarationFault(source, ["orgs: give a map of organisations by name, like {acme: {keys: []}}"])
     problems = [
-        f"{field}: there is no such field; organisations stand under orgs" for field in document if field != "orgs"
+        f"{field or repr('')}: there is no such field; organisations stand under orgs"
+        for field in document
+        if field != "orgs"
     ]
     orgs: list[Org] = []
     warnings: list[str] = []

@@ -18,7 +18,7 @@ class TextFault(ValueError):
 def whole(text: str) -> int:
     """A whole number. Raises TextFault."""
     if len(text) > _LONGEST_NUMBER:
-        raise TextFault(f"a number of {len(text)} digits: write one that is shorter")
+        raise TextFault(f"a number of {len(text)} digits, {text[:_SHOWN]}...: write one that is shorter")
     return int(text)
 
 

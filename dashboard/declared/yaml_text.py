@@ -34,7 +34,8 @@ def parse(text: str) -> Any:
         return _Builder().build(yaml.parse(text, Loader=_PARSER))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark is not None else ""
+        # What is no text has no line: the reader counts characters.
+        where = f"line {mark.line + 1}: " if mark is not None else f"character {getattr(error, 'position', 0)}: "
         what = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
         raise TextFault(f"no YAML: {where}{what}") from None
 
@@ -145,7 +146,7 @@ class _Builder:
         if self._nests and self._nests[-1].wants_key:
             raise self._fault("a key must be text, not an alias")
         if anchor not in self._anchored:
-            raise self._fault(f"the alias *{anchor} names nothing that stands before it")
+            raise self._fault(f"the alias *{anchor} names nothing that stands before it: write its value out")
         value, size = self._anchored[anchor]
         self._aliased += size
         if self._aliased > _MOST_ALIASED:

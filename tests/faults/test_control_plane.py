@@ -18,12 +18,11 @@ from tests.lectr import chat
 from tests.parts import Gateway, fetch, wait_until
 from tests.redis_relay import redis_relay
 from tests.registry_operator import Operator
-from tests.registry_site import DEADLINE_S, NEVER_S, ask, polls, until_status
+from tests.registry_site import NEVER_S, ask, polls, until_status
 
 RATE_PER_S = 60.0
-LONGEST_POLL_S = 30.0
-
-
+PROMISED_S = 30.0
+"""Until every gateway obeys, pushed or not."""
 GATEWAYS = 3
 
 
@@ -204,7 +203,7 @@ def _version(site: Installation, name: str) -> int:
 @pytest.mark.only_in_full
 @pytest.mark.full_timeout(200)
 def test_the_longest_poll(site: Installation, operator: Operator) -> None:
-    """With pushes swallowed and the longest poll there is, three gateways obey within its 30 s."""
+    """With pushes swallowed and the longest poll there is, three gateways obey within the 30 s that are promised."""
     wait_logged(site)
     with redis_relay(site.redis_url) as relay:
         places = [site.add_gateway(redis_url=relay.url, LECTR_REGISTRY_POLL_S=NEVER_S) for _ in range(GATEWAYS)]
@@ -218,7 +217,8 @@ def test_the_longest_poll(site: Installation, operator: Operator) -> None:
         started_s = time.monotonic()
         operator.set_enabled("polled", enabled=False)
         for gateway in gateways:
-            wait_until(lambda at=gateway: ask(at, key) == 401, deadline_s=LONGEST_POLL_S + DEADLINE_S)  # type: ignore[misc]
+            left_s = started_s + PROMISED_S - time.monotonic()
+            wait_until(lambda at=gateway: ask(at, key) == 401, deadline_s=left_s)  # type: ignore[misc]
             print(f"without pushes, polled every {NEVER_S} s: {time.monotonic() - started_s:.1f} s")
         for gateway in gateways:
             gateway.kill()
