@@ -11,11 +11,12 @@ from typing import Any
 
 from tests.bench import report
 from tests.bench.bench import Bench
+from tests.bench.control import measure_registry, measure_rules
 from tests.bench.lineup import NAMES, Lineup, start_lineup
 from tests.bench.loader import Loader, LoadFailed
 from tests.bench.outages import measure_outages
 from tests.bench.plain import measure_requests
-from tests.bench.plan import FULL, QUICK, SECTIONS, Plan
+from tests.bench.plan import ALONE, FULL, QUICK, SECTIONS, Plan
 from tests.bench.processes import allow_many_files, choose_cores, cpu_ns, machine_use, on_core, rss_bytes, shares
 from tests.bench.progress import clear, say
 from tests.bench.streams import measure_events, measure_memory, measure_stalls
@@ -50,7 +51,8 @@ def main() -> None:
     problem = ""
     with contextlib.ExitStack() as parts:
         folder = Path(parts.enter_context(tempfile.TemporaryDirectory()))
-        lineup = parts.enter_context(start_lineup(folder, cores, choice.targets))
+        targets = {"direct"} if choice.sections <= ALONE else choice.targets
+        lineup = parts.enter_context(start_lineup(folder, cores, targets))
         with on_core(cores.load):
             loader = parts.enter_context(Loader())
         results["versions"] = lineup.versions
@@ -125,6 +127,10 @@ def _measure(bench: Bench, lineup: Lineup, sections: set[str], results: dict[str
         spent = {name: cpu_ns(pid) - cold_before_ns[name] for name, pid in cold.items()}
         found["cold_cpu_us"] = {name: ns / 1000 / max(found["sent"], 1) for name, ns in spent.items()}
         results["analytics"] = found
+    if "rules" in sections:
+        results["rules"] = measure_rules(bench.plan)
+    if "registry" in sections:
+        results["registry"] = measure_registry()
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def goals(results: dict[str, Any]) -> list[Goal]:
         *_streams(results),
         *_memory(results.get("memory", [])),
         *_outages(results.get("redis", {}).get("rows", [])),
+        *_control(results),
     ]
 
 
@@ -77,3 +78,14 @@ def _outages(rows: list[dict[str, Any]]) -> Iterator[Goal]:
     times = {row["redis"]: row["p99_times_healthy"] for row in rows}
     yield Goal("p99 with Redis silent, times healthy: at most 1.25", 1.25, times.get("silent"))
     yield Goal("p99 with Redis dropping SYNs, times healthy: at most 1.25", 1.25, times.get("SYNs dropped"))
+
+
+def _control(results: dict[str, Any]) -> Iterator[Goal]:
+    yield Goal(
+        "CPU us per request, 10,000 rules over one, none applies: at most 5",
+        5,
+        results.get("rules", {}).get("many_over_one_us"),
+    )
+    compared = {row["orgs"]: row["comparisons"] for row in results.get("registry", {}).get("lookups", [])}
+    ratio = compared[max(compared)] / compared[min(compared)] if compared else None
+    yield Goal("comparisons per key, 100,000 organisations over 1,000: at most 1", 1, ratio)

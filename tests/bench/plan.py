@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-SECTIONS = ("json", "sse", "memory", "streams", "redis")
+SECTIONS = ("json", "sse", "memory", "streams", "redis", "rules", "registry")
+ALONE = frozenset({"rules", "registry"})
+"""Sections that bring what they measure, and need no target."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Plan:
     memory_streams: int = 1000
     outage_s: float = 7.0
     """How long Redis is away. Longer than the gateway's patience with it (5 s), so that the time-out is in it."""
+    ruled_rounds: int = 15
+    """Of requests to a gateway with rules; more make the median steadier."""
 
 
 FULL = Plan()
@@ -37,4 +41,5 @@ QUICK = replace(
     levels=(200, 400),
     level_events=75,
     outage_s=2.0,
+    ruled_rounds=7,
 )

@@ -10,7 +10,7 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -112,9 +112,28 @@ class Waits:
         return f"requests meanwhile: median {median(self._ms):.1f} ms, longest {max(self._ms):.0f} ms"
 
 
-def measure_lookups() -> None:
-    """CPU per look-up: from the head's hash to the key's limits."""
-    print("look-up, CPU ns (median of rounds; found and not found):")
+class Counted(str):
+    """A hash that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def comparisons_of(directory: Directory, hashes: Iterable[str]) -> int:
+    """How often these hashes, all of them known, are compared with others when they are looked up."""
+    Counted.compared = 0
+    assert all(directory.find(Counted(one)) is not None for one in hashes)
+    return Counted.compared
+
+
+def measure_lookups() -> Iterator[dict[str, float]]:
+    """CPU per look-up, from the head's hash to the key's limits, medians of rounds; and comparisons."""
     draw = random.Random(1)
     for size in SIZES:
         directory = Directory()
@@ -132,7 +151,23 @@ def measure_lookups() -> None:
             for wanted in strangers:
                 directory.find(wanted)
             missed.append((time.thread_time_ns() - started_ns) / LOOKUPS)
-        print(f"  {size:>7,} organisations: {median(found):6.0f} {median(missed):6.0f}", flush=True)
+        yield {
+            "orgs": size,
+            "found_ns": median(found),
+            "missed_ns": median(missed),
+            "comparisons": comparisons_of(directory, filter(None, hashes)) / LOOKUPS,
+        }
+
+
+def show_lookups(rows: Iterable[dict[str, float]]) -> None:
+    """Print them."""
+    print("look-up of a key, CPU ns (median of rounds; found and not found), comparisons:")
+    for row in rows:
+        print(
+            f"  {row['orgs']:>7,} organisations: {row['found_ns']:6.0f} {row['missed_ns']:6.0f}"
+            f"{row['comparisons']:8.2f}",
+            flush=True,
+        )
 
 
 def started(site: Site, name: str, **settings: str) -> float:
@@ -261,7 +296,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--orgs", type=int, default=SIZES[-1])
     orgs = parser.parse_args().orgs
-    measure_lookups()
+    show_lookups(measure_lookups())
     with mock_process() as mock:
         for size in (0, orgs):
             measure_one(mock, size)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.bench.control import show_registry, show_rules
 from tests.bench.goals import goals
 
 RESULTS = Path(__file__).parent / "results"
@@ -61,6 +62,10 @@ def show(results: dict[str, Any]) -> None:
         _show_outages(results)
     if "analytics" in results:
         _show_analytics(results["analytics"])
+    if "rules" in results:
+        show_rules(results["rules"])
+    if "registry" in results:
+        show_registry(results["registry"])
     print("\ngoal; figure; verdict")
     for goal in goals(results):
         figure = "-" if goal.figure is None else f"{goal.figure:.2f}"

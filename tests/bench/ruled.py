@@ -42,12 +42,16 @@ def many() -> list[Rule]:
 LAST: Final = Rule(name="last", priority=100, target=Target(model="gpt-4o-mini"))
 
 
+ONE: Final = "one rule, does not apply"
+MANY: Final = "10,000 rules, none applies"
+
+
 def organisations() -> dict[str, tuple[Rule, ...]]:
     """By what the figure is called."""
     return {
         "no rules": (),
-        "one rule, does not apply": (Rule(name="r", feature="nobody", target=Target(model="x")),),
-        "10,000 rules, none applies": tuple(many()),
+        ONE: (Rule(name="r", feature="nobody", target=Target(model="x")),),
+        MANY: tuple(many()),
         "one rule, replaces the model": (LAST,),
         "10,000 rules, the last replaces the model": (*many(), LAST),
     }
@@ -60,11 +64,8 @@ def request_of(key: str) -> bytes:
     return "\r\n".join(lines).encode() + body
 
 
-def main() -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--requests", type=int, default=REQUESTS, help="in each of the rounds")
-    requests = parser.parse_args().requests
+def measure(rounds: int, requests: int) -> dict[str, list[float]]:
+    """The gateway's CPU us per request in each of the rounds, by the organisation's name here."""
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder, mock_process() as mock, sites(Path(folder), mock) as site:
         gateway = site.start(LECTR_REGISTRY_POLL_S=NEVER_S).wait()
@@ -75,7 +76,7 @@ def main() -> None:
                 keys = (Key(name="default", sha256=hash_key(f"key {number}")),)
                 redis.publish(CHANGES_CHANNEL, encode_org(Org(org=f"org-{number}", version=1, keys=keys, rules=rules)))
         wait_until(lambda: ask(gateway, f"key {len(orgs) - 1}") == 200)
-        for round_ in range(ROUNDS + 1):
+        for round_ in range(rounds + 1):
             for number, name in enumerate(orgs):
                 request = request_of(f"key {number}")
                 with connect(gateway.url) as client:
@@ -89,6 +90,15 @@ def main() -> None:
                 # The first round indexes rules, and warms what is to be warm.
                 if round_:
                     found.setdefault(name, []).append(spent_us)
+    return found
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="in each of the rounds")
+    requests = parser.parse_args().requests
+    found = measure(ROUNDS, requests)
     baseline = median(found["no rules"])
     print(f"gateway CPU us per request, medians of {ROUNDS} rounds of {requests}, {time.strftime('%Y-%m-%d')}:")
     for name, figures in found.items():
