@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from shared.organisation import Limits, Target
 from shared.registry import RegistryFault
 from tests.declared_orgs import ONE
 from tests.declared_site import CommandLine, at_a_terminal, records
-from tests.parts import running, start_redis
+from tests.parts import clean_environ, python, running, start_redis
 from tests.registry_operator import empty
 
 SET_RULE: Final = ("rule", "set", "acme", "r")
@@ -200,6 +201,20 @@ def test_a_question_is_no_part_of_what_a_program_reads(line: CommandLine) -> Non
     done = at_a_terminal(line.redis_url, "y\n", "key", "rotate", "acme", "ci", "--json")
     assert json.loads(done.stdout)["key"].startswith("lc_key_")
     assert "Go on? [y/N]" in done.stderr
+
+
+def test_a_key_that_could_not_be_shown_is_told_of(line: CommandLine) -> None:
+    """Its only showing went nowhere: one line says so, and what to do."""
+    command = python("dashboard", "key", "add", "acme", "lost")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command, env=clean_environ(LECTR_REDIS_URL=line.redis_url), stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr.decode() == (
+        "lectr: the key 'lost' of acme was made, but could not be written (No space left on device), and cannot be "
+        "shown again; replace it with: key rotate acme lost\n"
+    )
 
 
 def test_without_standard_input_nothing_is_done(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

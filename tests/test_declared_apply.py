@@ -1,6 +1,7 @@
 """Files that declare organisations, on the command line and a real registry: planned, applied, exported, imported."""
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,22 @@ def test_an_organisation_that_vanished_meanwhile_is_made(operator: Operator, url
 
     made = apply(operator, declared("acme", enabled=False), prune=True, approve=lose)
     assert [change.doing for change in made] == ["create"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_between_two_changes(
+    line: CommandLine, file: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """What was done is said, and the same command does the rest."""
+
+    def tell(_made: int, _of: int) -> None:
+        signal.raise_signal(number)
+
+    monkeypatch.setattr("dashboard.commands.declared._progress", tell)
+    assert line.refused("apply", str(file)) == ["stopped after 1 of 2 changes; the same command goes on"]
+    monkeypatch.undo()
+    assert set(records(line.redis_url)) == {"acme"}
+    assert line.said("apply", str(file)).endswith("done: 1 created\n")
 
 
 def test_what_is_refused_in_between_is_named(operator: Operator, url: str, monkeypatch: pytest.MonkeyPatch) -> None:

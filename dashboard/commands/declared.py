@@ -12,6 +12,7 @@ import msgspec
 from dashboard.clickhouse import ClickHouse
 from dashboard.commands.door import as_json, confirm, faults_told, with_registry, yes
 from dashboard.commands.names import complete_org
+from dashboard.commands.stop import Stop
 from dashboard.declared.apply import apply as apply_declared
 from dashboard.declared.file import declared_in, read_bytes
 from dashboard.declared.plan import Change, Plan
@@ -45,13 +46,14 @@ _prune = click.option("--prune", is_flag=True, help="Disable organisations that 
 def plan(*, path: str | None, prune: bool, as_json: bool) -> None:
     """Say what `apply` would do. Exit code 0: nothing, 3: something, 2: a fault.
 
-    FILE is YAML, JSON or TOML by its ending; - reads YAML or JSON from standard input; without it LECTR_REGISTRY_FILE.
+    FILE is YAML, JSON or TOML by its ending; - reads YAML or JSON from standard input; without it LECTR_REGISTRY_FILE,
+    whose organisations are all that are served: with it --prune is understood.
     """
     with faults_told():
         settings = load_settings()
         declared = _declared(_path(path, settings))
         with _registry(settings, path) as registry:
-            planned = plan_declared(declared.orgs, registry.orgs(), prune=prune)
+            planned = plan_declared(declared.orgs, registry.orgs(), prune=prune or _is_all(path, settings))
         _show_plan(planned, as_json=as_json)
     if planned.changes:
         raise SystemExit(_EXIT_CHANGES)
@@ -65,14 +67,15 @@ def plan(*, path: str | None, prune: bool, as_json: bool) -> None:
 def apply(*, path: str | None, prune: bool, yes: bool, as_json: bool) -> None:
     """Make the registry what a file declares.
 
-    FILE is YAML, JSON or TOML by its ending; - reads YAML or JSON from standard input; without it LECTR_REGISTRY_FILE.
+    FILE is YAML, JSON or TOML by its ending; - reads YAML or JSON from standard input; without it LECTR_REGISTRY_FILE,
+    whose organisations are all that are served: with it --prune is understood.
     """
     with faults_told():
         settings = load_settings()
         used = _path(path, settings)
         if settings.registry_file and not _same(used, settings.registry_file):
             raise RegistryReadOnly(settings.registry_file)
-        _apply(settings, used, prune=prune, yes=yes, as_json=as_json)
+        _apply(settings, used, prune=prune or _is_all(used, settings), yes=yes, as_json=as_json)
 
 
 @click.command("import")
@@ -104,16 +107,24 @@ def export(registry: Registry, *, names: tuple[str, ...], form: str) -> None:
 
 
 def _apply(settings: Settings, path: str, *, prune: bool, yes: bool, as_json: bool) -> None:
-    declared = _declared(path)
+    declared, stop = _declared(path), Stop()
 
     def approve(planned: Plan, made: int) -> None:
+        stop.forget()
         if not as_json:
             _show_plan(planned, as_json=False)
         if shut_out := shut_out_text(planned.changes):
             confirm(shut_out, yes=yes, done=f"{made} changes were made before" if made else "Nothing was done")
+        stop.listen()
 
-    with _registry(settings, path) as registry:
-        made = apply_declared(registry, declared.orgs, prune=prune, approve=approve, progress=_progress)
+    def go_on(made: int, of: int) -> None:
+        if stop.told and made < of:
+            raise RegistryFault(f"stopped after {made} of {of} changes; the same command goes on")
+        _progress(made, of)
+
+    with _registry(settings, path) as registry, contextlib.ExitStack() as ends:
+        ends.callback(stop.forget)
+        made = apply_declared(registry, declared.orgs, prune=prune, approve=approve, progress=go_on)
     if as_json:
         click.echo(json.dumps({"changes": [_shown(change) for change in made]}))
     else:
@@ -126,6 +137,11 @@ def _path(path: str | None, settings: Settings) -> str:
     if path is None and not settings.registry_file:
         raise RegistryFault("FILE: name the file that declares the organisations, or set LECTR_REGISTRY_FILE")
     return path or settings.registry_file
+
+
+def _is_all(path: str | None, settings: Settings) -> bool:
+    """Whether it is the file that `dashboard serve` keeps the registry by, which disables what it does not declare."""
+    return bool(settings.registry_file) and _same(_path(path, settings), settings.registry_file)
 
 
 def _same(path: str, other: str) -> bool:

@@ -1,6 +1,7 @@
 """What all commands share: the registry opened and closed, faults as one line, tables for people, JSON for programs."""
 
 import contextlib
+import errno
 import functools
 import getpass
 import json
@@ -85,15 +86,23 @@ def show(org: Org, *, as_json: bool, text: str) -> None:
 
 
 def show_key(made: NewKey, *, as_json: bool) -> None:
-    """A new key, for the only time."""
+    """A new key, for the only time. Raises RegistryFault where it could not be written."""
     org = made.org.org
-    if as_json:
-        click.echo(json.dumps({"org": org, "name": made.name, "key": made.key.reveal()}))
-    else:
-        click.echo(
-            f"org  {org}\nname {made.name}\nkey  {made.key.reveal()}\n"
-            "Keep the key now: it is not stored and cannot be shown again."
-        )
+    text = (
+        json.dumps({"org": org, "name": made.name, "key": made.key.reveal()})
+        if as_json
+        else f"org  {org}\nname {made.name}\nkey  {made.key.reveal()}\n"
+        "Keep the key now: it is not stored and cannot be shown again."
+    )
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "standard output is closed")
+        click.echo(text)
+    except OSError as error:
+        raise RegistryFault(
+            f"the key {made.name!r} of {org} was made, but could not be written ({error.strerror}), and cannot be shown "
+            f"again; replace it with: key rotate {org} {made.name}"
+        ) from None
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
