@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from gateway.budgets import Budgets
+from gateway.credential_reader import CredentialReader
 from gateway.credentials import Credentials
 from gateway.directory import Directory
 from gateway.intake import Intake
@@ -61,9 +62,9 @@ class Registry:
         """The error that was said last."""
         self._poll_s = poll_s
         self._snapshot = snapshot
-        self._credentials = credentials
+        self._credentials = CredentialReader(credentials)
         self._copy = RegistryCopy(snapshot, self.directory)
-        self._intake = Intake(self.directory, credentials, self._copy)
+        self._intake = Intake(self.directory, self._credentials, self._copy)
         self._seen: tuple[str, int] | None = None
         """Generation and version of what was read last."""
         self._poll_due_s = 0.0
@@ -75,6 +76,7 @@ class Registry:
 
     async def start(self) -> None:
         """Begin following; serves from the copy on disk at once if there is one."""
+        self._credentials.start()
         kept: list[Org] = []
         try:
             kept = await asyncio.to_thread(self._snapshot.load)
@@ -113,6 +115,7 @@ class Registry:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._following
             await self._copy.close()
+        await self._credentials.close()
         await close_redis(self._redis)
 
     async def _follow(self) -> None:
@@ -155,7 +158,7 @@ class Registry:
 
     async def _poll(self) -> int:
         """Read what changed; how many records of it were not known."""
-        await asyncio.to_thread(self._credentials.look_again)
+        self._credentials.look_again()
         version, generation = await self._redis.mget(VERSION_KEY, COMPLETE_KEY)
         found, taken = (_text(generation), version_of(version)), 0
         if found != self._seen:

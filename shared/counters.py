@@ -119,6 +119,9 @@ budget_decisions = Counter(
 credentials_missing = Gauge(
     "lectr_gateway_credentials_missing", "References to provider keys that lead nowhere here", registry=registry
 )
+credentials_late = Gauge(
+    "lectr_gateway_credentials_late", "References to provider keys whose disk does not answer", registry=registry
+)
 registry_refreshes = Counter("lectr_gateway_registry_refreshes", "Registry reads", ["outcome"], registry=registry)
 registry_bad_records = Counter("lectr_gateway_registry_bad_records", "Registry records not readable", registry=registry)
 
