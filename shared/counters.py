@@ -124,6 +124,11 @@ credentials_late = Gauge(
 )
 registry_refreshes = Counter("lectr_gateway_registry_refreshes", "Registry reads", ["outcome"], registry=registry)
 registry_bad_records = Counter("lectr_gateway_registry_bad_records", "Registry records not readable", registry=registry)
+registry_incomplete = Gauge(
+    "lectr_gateway_registry_incomplete",
+    "1 while Redis is not known to hold every organisation: until an ingestor marks it",
+    registry=registry,
+)
 
 gateway_tasks = Gauge("lectr_gateway_tasks", "asyncio tasks alive in the process", registry=registry)
 worker_restarts = Counter(
