@@ -154,14 +154,16 @@ def _open_journal(settings: Settings) -> Journal:
 def _probes(registry: Registry, journal: Journal, shipper: Shipper, proxy: Proxy) -> Probes:
     def problems() -> list[str]:
         found = []
-        if not registry.loaded.is_set():
-            found.append("registry not loaded: Redis (LECTR_REDIS_URL) does not answer")
+        if registry.problem:
+            found.append(registry.problem)
         if proxy.draining:
             found.append("draining")
         return found
 
     def warnings() -> list[str]:
         found = []
+        if registry.warning:
+            found.append(registry.warning)
         if journal.uprooted:
             found.append(UPROOTED_FIX)
         if shipper.ended_elsewhere:

@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from gateway.credentials import Credentials
+from gateway.credential_reader import CredentialReader
 from gateway.directory import Directory
 from gateway.registry_copy import RegistryCopy
 from shared import counters
-from shared.logs import get_log
+from shared.logs import get_log, place_of
 from shared.organisation import Org
 from shared.registry import RegistryFault, decode_org
 from shared.rules import RuleTable
@@ -29,7 +29,7 @@ _MANY_RULES: Final = 500
 class Intake:
     """The one way into a directory."""
 
-    def __init__(self, directory: Directory, credentials: Credentials, copy: RegistryCopy) -> None:
+    def __init__(self, directory: Directory, credentials: CredentialReader, copy: RegistryCopy) -> None:
         self._directory = directory
         self._credentials = credentials
         self._copy = copy
@@ -44,11 +44,8 @@ class Intake:
             try:
                 orgs.append(decode_org(record))
             except RegistryFault as fault:
-                counters.registry_bad_records.inc()
                 shown = name.decode(errors="replace") if isinstance(name, bytes) else name
-                self._log.error(
-                    "registry_record_unreadable", org=(shown or _name_in(record))[:_LONGEST_SHOWN], reason=str(fault)
-                )
+                self._say_unreadable(shown or _name_in(record), str(fault))
             turn_bytes += len(record)
             if turn_bytes >= _BYTES_PER_TURN:
                 taken += await self._keep(orgs)
@@ -61,15 +58,23 @@ class Intake:
         return await self.take([("", record)])
 
     async def merge(self, orgs: list[Org]) -> list[Org]:
-        """Merge what was read, with all that its rules need; the records that were newer than what was known."""
-        if any(org.credentials for org in orgs):
-            await asyncio.to_thread(self._credentials.look_up, orgs)
+        """Merge what was read, with all that its rules need; the records that were newer than what was known.
+
+        One whose rules cannot be indexed is as one that cannot be read.
+        """
+        await self._credentials.look_up(orgs)
         long = [org for org in orgs if len(org.rules) > _MANY_RULES and self._directory.is_news(org)]
         # Thousands of rules take a tenth of a second to index, which no request is to wait for.
-        tables = await asyncio.to_thread(_indexed, long) if long else {}
-        taken = self._directory.merge(orgs, tables)
+        tables, defects = await asyncio.to_thread(_indexed, long) if long else ({}, {})
+        for org, reason in defects.items():
+            self._say_unreadable(org, reason)
+        taken = self._directory.merge((org for org in orgs if org.org not in defects), tables)
         counters.registry_orgs.set(len(self._directory))
         return taken
+
+    def _say_unreadable(self, org: str, reason: str) -> None:
+        counters.registry_bad_records.inc()
+        self._log.error("registry_record_unreadable", org=org[:_LONGEST_SHOWN], reason=reason)
 
     async def _keep(self, orgs: list[Org]) -> int:
         taken = await self.merge(orgs)
@@ -77,8 +82,16 @@ class Intake:
         return len(taken)
 
 
-def _indexed(orgs: Iterable[Org]) -> dict[str, RuleTable]:
-    return {org.org: RuleTable(org.rules) for org in orgs}
+def _indexed(orgs: Iterable[Org]) -> tuple[dict[str, RuleTable], dict[str, str]]:
+    """Indexes of rules, and why there is none, by organisation."""
+    tables, defects = {}, {}
+    for org in orgs:
+        try:
+            tables[org.org] = RuleTable(org.rules)
+        except Exception as error:  # noqa: BLE001 - a defect met by one organisation is not to stop the others
+            # Type and place only: the text of an exception may quote what clients send.
+            defects[org.org] = f"its rules cannot be indexed: {type(error).__name__} at {place_of(error)}"
+    return tables, defects
 
 
 def _name_in(record: bytes | str) -> str:

@@ -4,6 +4,9 @@ A poll reads what has a higher version than the last one saw; all of it, some hu
 its memory or is another one. Where nothing can be pushed, polls go on alone; a change that was seen by a poll first has
 its push missed, so that the subscription is made anew. What was taken is kept on disk: a start with Redis down serves
 from there.
+
+Nothing is served before all organisations are known: a Redis that lost its memory says so by a mark that it lacks, and
+clients whose keys are refused take that as final.
 """
 
 import asyncio
@@ -12,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from gateway.budgets import Budgets
+from gateway.credential_reader import CredentialReader
 from gateway.credentials import Credentials
 from gateway.directory import Directory
 from gateway.intake import Intake
@@ -38,11 +42,19 @@ if TYPE_CHECKING:
 _SOCKET_TIMEOUT_S: Final = 5.0
 _RECONNECT_S: Final = 0.5
 _INCOMPLETE_S: Final = 1.0
+_SAY_AGAIN_S: Final = 60.0
 _RECORDS_PER_READ: Final = 200
 _MOST_CHANGED: Final = 5_000
 """More changed records than these are not asked for one by one."""
 
 
+_SILENT: Final = "registry not loaded: Redis (LECTR_REDIS_URL) does not answer, or refuses"
+_INCOMPLETE: Final = "Redis lacks the mark that it has every organisation"
+_MARK_IT: Final = (
+    "an ingestor sets it within a second once it reaches Redis and ClickHouse: start one beside this Redis "
+    "(LECTR_REDIS_URL), or see what the log of the one that runs says"
+)
+_UNMARKED: Final = f"{_INCOMPLETE}; {_MARK_IT}"
 _START_IT: Final = "start Redis there, or point LECTR_REDIS_URL at the right one; retrying"
 _CURES: Final = {
     "AuthenticationError": "put the right password into LECTR_REDIS_URL, redis://:PASSWORD@HOST/0; retrying",
@@ -56,14 +68,18 @@ class Registry:
     def __init__(self, redis_url: SecretUrl, *, poll_s: float, snapshot: Snapshot, credentials: Credentials) -> None:
         self.directory = Directory()
         self.loaded = asyncio.Event()
-        """Set once the registry was read, from Redis or from the copy on disk."""
+        """Set once all organisations are known, from Redis or from the copy on disk."""
+        self._incomplete = False
+        """Whether Redis was seen last without its mark."""
+        self._say_due_s = 0.0
+        """When to say next that it is waited for."""
         self._failing_by = ""
         """The error that was said last."""
         self._poll_s = poll_s
         self._snapshot = snapshot
-        self._credentials = credentials
+        self._credentials = CredentialReader(credentials)
         self._copy = RegistryCopy(snapshot, self.directory)
-        self._intake = Intake(self.directory, credentials, self._copy)
+        self._intake = Intake(self.directory, self._credentials, self._copy)
         self._seen: tuple[str, int] | None = None
         """Generation and version of what was read last."""
         self._poll_due_s = 0.0
@@ -75,6 +91,7 @@ class Registry:
 
     async def start(self) -> None:
         """Begin following; serves from the copy on disk at once if there is one."""
+        self._credentials.start()
         kept: list[Org] = []
         try:
             kept = await asyncio.to_thread(self._snapshot.load)
@@ -92,15 +109,30 @@ class Registry:
             )
         if kept:
             await self._intake.merge(kept)
-            self.loaded.set()
+            self._set_loaded()
             self._log.info("registry_from_disk", orgs=len(kept))
-        self._copy.start()
         self._following = asyncio.create_task(self._follow(), name="registry")
 
     @property
     def redis_failing(self) -> bool:
         """Whether changes cannot be pushed, if they are seen at all."""
         return bool(self._failing_by)
+
+    @property
+    def problem(self) -> str:
+        """Why this gateway cannot serve, empty if it can."""
+        if self.loaded.is_set():
+            return ""
+        return f"registry not loaded: {_UNMARKED}" if self._is_unmarked else _SILENT
+
+    @property
+    def warning(self) -> str:
+        """What is wrong although it serves, empty if nothing is."""
+        return _UNMARKED if self._is_unmarked and self.loaded.is_set() else ""
+
+    @property
+    def _is_unmarked(self) -> bool:
+        return self._incomplete and not self._failing_by
 
     def spending(self, budgets: Budgets) -> Spending:
         """What tells the budgets of the organisations known here what was spent."""
@@ -113,6 +145,7 @@ class Registry:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._following
             await self._copy.close()
+        await self._credentials.close()
         await close_redis(self._redis)
 
     async def _follow(self) -> None:
@@ -155,7 +188,7 @@ class Registry:
 
     async def _poll(self) -> int:
         """Read what changed; how many records of it were not known."""
-        await asyncio.to_thread(self._credentials.look_again)
+        self._credentials.look_again()
         version, generation = await self._redis.mget(VERSION_KEY, COMPLETE_KEY)
         found, taken = (_text(generation), version_of(version)), 0
         if found != self._seen:
@@ -165,11 +198,32 @@ class Registry:
             taken = await self._read_changed(found)
             self._seen = found
         counters.registry_refreshes.labels("read").inc()
+        self._incomplete = not generation
+        counters.registry_incomplete.set(self._incomplete)
+        now_s = asyncio.get_running_loop().time()
+        if not self.loaded.is_set():
+            if await self._is_whole(generation):
+                self._set_loaded()
+            elif self._incomplete and now_s >= self._say_due_s:
+                self._log.warning("registry_incomplete", reason=_INCOMPLETE, fix=_MARK_IT)
+                self._say_due_s = now_s + _SAY_AGAIN_S
         # Without the mark Redis lost its memory a moment ago, and will have everything back in another one.
-        pause_s = self._poll_s if generation else min(self._poll_s, _INCOMPLETE_S)
-        self._poll_due_s = asyncio.get_running_loop().time() + pause_s
-        self.loaded.set()
+        soon = self._incomplete or not self.loaded.is_set()
+        self._poll_due_s = now_s + (min(self._poll_s, _INCOMPLETE_S) if soon else self._poll_s)
         return taken
+
+    async def _is_whole(self, mark: bytes | str | None) -> bool:
+        """Whether what was just read is every organisation that there is, by the mark that Redis had before."""
+        if mark:
+            return bool(await self._redis.get(COMPLETE_KEY) == mark)
+        # Releases before the mark kept no versions of single records, and no log that could have more. The records
+        # are asked for first: what is refilled between the two questions comes with versions.
+        return bool(await self._redis.exists(ORGS_KEY)) and not await self._redis.exists(VERSIONS_KEY)
+
+    def _set_loaded(self) -> None:
+        self.loaded.set()
+        # Not before: a copy of a part of them would be served from by the next process.
+        self._copy.start()
 
     async def _read_changed(self, found: tuple[str, int]) -> int:
         """Read what is newer than what was read last, or all of it where that does not say enough; how many it was."""

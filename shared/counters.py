@@ -119,8 +119,16 @@ budget_decisions = Counter(
 credentials_missing = Gauge(
     "lectr_gateway_credentials_missing", "References to provider keys that lead nowhere here", registry=registry
 )
+credentials_late = Gauge(
+    "lectr_gateway_credentials_late", "References to provider keys whose disk does not answer", registry=registry
+)
 registry_refreshes = Counter("lectr_gateway_registry_refreshes", "Registry reads", ["outcome"], registry=registry)
 registry_bad_records = Counter("lectr_gateway_registry_bad_records", "Registry records not readable", registry=registry)
+registry_incomplete = Gauge(
+    "lectr_gateway_registry_incomplete",
+    "1 while Redis is not known to hold every organisation: until an ingestor marks it",
+    registry=registry,
+)
 
 gateway_tasks = Gauge("lectr_gateway_tasks", "asyncio tasks alive in the process", registry=registry)
 worker_restarts = Counter(

@@ -1,8 +1,10 @@
 """`python -m tests.faulty_gateway`: the gateway with defects, each for the requests of one feature."""
 
+import threading
+from pathlib import Path
 from typing import Any
 
-from gateway import attempts, directory, proxy
+from gateway import attempts, credentials, directory, intake, proxy
 from gateway.__main__ import main
 from shared.rules import RuleTable
 from tests.parts import Gateway
@@ -18,6 +20,8 @@ RELAY = "relay"
 """Requests of this feature fail when their answer has come."""
 UNBUILDABLE = "unbuildable"
 """Rules cannot be indexed where one is named so."""
+HUNG = "hung"
+"""No file of a folder with a file of this name answers, until that is gone."""
 
 
 def fail(feature: str, where: str) -> None:
@@ -60,6 +64,18 @@ def arm() -> None:
     place.plan, place.as_deployed = faulty_plan, faulty_as_deployed
     place = directory
     place.RuleTable = FaultyTable
+    place = intake
+    place.RuleTable = FaultyTable
+    place = credentials
+    read_file, pause = place._read_file, threading.Event()
+
+    def read_hung_file(path: str) -> bytes:
+        while Path(path).with_name(HUNG).exists():
+            pause.wait(0.01)
+        found: bytes = read_file(path)
+        return found
+
+    place._read_file = read_hung_file
     place = proxy
     relay = place.relay
 

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from shared import counters
 from shared.request_totals import BOUNDS_S, RequestTotals
 from tests.parts import ROOT, Gateway, Ingestor, clean_environ, fetch, free_port, run_command, running
+from tests.registry_operator import mark_whole
 
 PASSWORD = "hunter2-velvet"
 PACKAGES = ("gateway", "ingestor", "dashboard")
@@ -119,6 +120,7 @@ def process_lines(output: str) -> list[dict[str, Any]]:
 
 def test_a_gateway_logs_json(tmp_path: Path, redis_url: str) -> None:
     """From start to stop a gateway writes JSON lines that name it, and the password in its settings is in none."""
+    mark_whole(redis_url)
     unreachable = f"redis://u:{PASSWORD}@127.0.0.1:{free_port()}/0"
     for url, marker in ((redis_url, "serving"), (unreachable, "redis_unavailable")):
         gateway = Gateway(tmp_path, url, {}, LECTR_STATE_DIR="")
@@ -269,6 +271,7 @@ def test_no_label_is_a_value_that_clients_make() -> None:
 
 def test_metrics_are_prometheus_text(tmp_path: Path, redis_url: str) -> None:
     """/metrics of a fresh gateway parses, names every number without labels, and says so in its content type."""
+    mark_whole(redis_url)
     gateway = Gateway(tmp_path, redis_url, {})
     with running(gateway):
         gateway.wait()

@@ -20,6 +20,7 @@ from tests.parts import (
     start_clickhouse,
     wait_until,
 )
+from tests.registry_operator import mark_whole
 
 
 def run(*arguments: str, **settings: str) -> tuple[int, str]:
@@ -96,6 +97,7 @@ def test_ops_port_taken(process: str, taken: socket.socket) -> None:
 
 def test_gateway_port_taken(redis_url: str, taken: socket.socket) -> None:
     """The gateway's own port too."""
+    mark_whole(redis_url)
     with taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         code, said = run("gateway", LECTR_LISTEN=address, LECTR_OPS_LISTEN="127.0.0.1:0", LECTR_REDIS_URL=redis_url)

@@ -27,6 +27,7 @@ from tests.parts import (
     upstreams_of,
     wait_until,
 )
+from tests.registry_operator import mark_whole
 
 _PORTS = (20_000, 32_000)
 CHUNK_DELAY_MS = 15
@@ -270,6 +271,8 @@ def installation(
         try:
             migrate(clickhouse_url)
             site.key = admin(redis_url, "org", "create", "acme", clickhouse_url=clickhouse_url)["key"]
+            if not ingestors:
+                mark_whole(redis_url)
             for _ in range(gateways):
                 site.add_gateway()
             for _ in range(ingestors):
