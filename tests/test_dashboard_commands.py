@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -206,7 +207,7 @@ def test_a_question_is_no_part_of_what_a_program_reads(line: CommandLine) -> Non
 def test_a_key_that_could_not_be_shown_is_told_of(line: CommandLine) -> None:
     """Its only showing went nowhere: one line says so, and what to do."""
     command = python("dashboard", "key", "add", "acme", "lost")
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             command, env=clean_environ(LECTR_REDIS_URL=line.redis_url), stdout=full, stderr=subprocess.PIPE, check=False
         )

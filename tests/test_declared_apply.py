@@ -235,7 +235,8 @@ def test_a_signal_ends_it_between_two_changes(
         signal.raise_signal(number)
 
     monkeypatch.setattr("dashboard.commands.declared._progress", tell)
-    assert line.refused("apply", str(file)) == ["stopped after 1 of 2 changes; the same command goes on"]
+    done = line.run("apply", str(file))
+    assert (done.exit_code, done.stderr) == (2, "lectr: stopped after 1 of 2 changes; the same command goes on\n")
     monkeypatch.undo()
     assert set(records(line.redis_url)) == {"acme"}
     assert line.said("apply", str(file)).endswith("done: 1 created\n")

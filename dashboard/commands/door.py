@@ -100,8 +100,8 @@ def show_key(made: NewKey, *, as_json: bool) -> None:
         click.echo(text)
     except OSError as error:
         raise RegistryFault(
-            f"the key {made.name!r} of {org} was made, but could not be written ({error.strerror}), and cannot be shown "
-            f"again; replace it with: key rotate {org} {made.name}"
+            f"the key {made.name!r} of {org} was made, but could not be written ({error.strerror}), and cannot be "
+            f"shown again; replace it with: key rotate {org} {made.name}"
         ) from None
 
 
