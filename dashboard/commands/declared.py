@@ -118,9 +118,9 @@ def _apply(settings: Settings, path: str, *, prune: bool, yes: bool, as_json: bo
         stop.listen()
 
     def go_on(made: int, of: int) -> None:
+        _progress(made, of)
         if stop.told and made < of:
             raise RegistryFault(f"stopped after {made} of {of} changes; the same command goes on")
-        _progress(made, of)
 
     with _registry(settings, path) as registry, contextlib.ExitStack() as ends:
         ends.callback(stop.forget)

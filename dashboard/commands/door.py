@@ -1,7 +1,6 @@
 """What all commands share: the registry opened and closed, faults as one line, tables for people, JSON for programs."""
 
 import contextlib
-import errno
 import functools
 import getpass
 import json
@@ -94,15 +93,16 @@ def show_key(made: NewKey, *, as_json: bool) -> None:
         else f"org  {org}\nname {made.name}\nkey  {made.key.reveal()}\n"
         "Keep the key now: it is not stored and cannot be shown again."
     )
+    reason = "standard output is closed" if sys.stdout is None else None
     try:
-        if sys.stdout is None:
-            raise OSError(errno.EBADF, "standard output is closed")
         click.echo(text)
     except OSError as error:
+        reason = error.strerror
+    if reason:
         raise RegistryFault(
-            f"the key {made.name!r} of {org} was made, but could not be written ({error.strerror}), and cannot be "
-            f"shown again; replace it with: key rotate {org} {made.name}"
-        ) from None
+            f"the key {made.name!r} of {org} was made, but could not be written ({reason}), and cannot be shown again; "
+            f"replace it with: key rotate {org} {made.name}"
+        )
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
