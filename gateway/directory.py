@@ -89,7 +89,7 @@ class Directory:
         return self._by_hash.get(key_sha256)
 
     def all(self) -> list[Org]:
-        """Every record, for the copy on disk."""
+        """Every record, at this moment."""
         return list(self._by_name.values())
 
     def is_news(self, org: Org) -> bool:

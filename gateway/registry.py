@@ -18,6 +18,7 @@ from gateway.budgets import Budgets
 from gateway.credential_reader import CredentialReader
 from gateway.credentials import Credentials
 from gateway.directory import Directory
+from gateway.give_back import GiveBack
 from gateway.intake import Intake
 from gateway.registry_copy import RegistryCopy
 from gateway.snapshot import Snapshot
@@ -86,6 +87,7 @@ class Registry:
         """When the next poll is due, on the loop's clock."""
         self._shown_url = str(redis_url)
         self._redis = open_redis(redis_url, connect_timeout_s=_SOCKET_TIMEOUT_S, reply_timeout_s=_SOCKET_TIMEOUT_S)
+        self._give_back = GiveBack(self._redis, self.directory)
         self._following: asyncio.Task[None] | None = None
         self._log = get_log("registry")
 
@@ -107,6 +109,7 @@ class Registry:
                 first=self._snapshot.first_unreadable,
                 fix=f"Redis has these records; if it says so at each start, delete {self._snapshot.path}",
             )
+        self._give_back.start(kept)
         if kept:
             await self._intake.merge(kept)
             self._set_loaded()
@@ -197,6 +200,8 @@ class Registry:
                 self._log.error("registry_version_unreadable", key=VERSION_KEY, fix="the next change sets it anew")
             taken = await self._read_changed(found)
             self._seen = found
+        if generation:
+            await self._give_back.look()
         counters.registry_refreshes.labels("read").inc()
         self._incomplete = not generation
         counters.registry_incomplete.set(self._incomplete)
@@ -241,6 +246,7 @@ class Registry:
             cursor, page = await self._redis.hscan(ORGS_KEY, cursor, count=_RECORDS_PER_READ)
             taken += await self._intake.take(cast("dict[bytes, bytes]", page).items())
             if not cursor:
+                self._give_back.ask()
                 return taken
 
     async def _listen(self, changes: Subscription) -> None:

@@ -129,6 +129,16 @@ registry_incomplete = Gauge(
     "1 while Redis is not known to hold every organisation: until an ingestor marks it",
     registry=registry,
 )
+registry_given_back = Counter(
+    "lectr_gateway_registry_given_back",
+    "Registry records that Redis had lost before they were logged, and got back from this gateway",
+    registry=registry,
+)
+registry_ahead = Gauge(
+    "lectr_gateway_registry_ahead",
+    "Registry records that only this gateway's disk has, newer than Redis's when all of it was read last",
+    registry=registry,
+)
 
 gateway_tasks = Gauge("lectr_gateway_tasks", "asyncio tasks alive in the process", registry=registry)
 worker_restarts = Counter(
