@@ -4,26 +4,38 @@ A change is pushed at once, and logged half a second later, or when ClickHouse i
 between, the log brings back the record before, and a key that was rotated away would come back with the next change.
 Versions only go up, so the higher one is what an operator did last.
 
-In: what this process took from its Redis. What only its disk has may be from another Redis, which a path or a URL was
-changed from: that is told, and never given.
+In: what this process took from its Redis, as it was there. What only its disk has may be from another Redis, which a
+path or a URL was changed from, and what a newer release wrote cannot be written here: these are told, never given.
 """
 
 import asyncio
 import importlib.resources
+import secrets
 from collections.abc import Iterable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from gateway.directory import Directory
 from shared import counters
-from shared.clock import unix_ms
 from shared.logs import get_log
 from shared.organisation import Org
-from shared.registry import CHANGES_CHANNEL, LOG_KEY, ORGS_KEY, VERSION_KEY, VERSIONS_KEY, encode_org
+from shared.registry import (
+    CHANGES_CHANNEL,
+    COMPLETE_KEY,
+    ORGS_KEY,
+    VERSION_KEY,
+    VERSIONS_KEY,
+    RegistryFault,
+    decode_org,
+    encode_org,
+)
 from shared.tasks import cancelled
 
 _SCRIPT: Final = importlib.resources.files("gateway").joinpath("give_back.lua").read_text(encoding="utf-8")
-_KEYS: Final = (ORGS_KEY, VERSION_KEY, VERSIONS_KEY, LOG_KEY)
-_ACTION: Final = "given back by a gateway: Redis had lost the change before it was logged"
+_KEYS: Final = (ORGS_KEY, VERSION_KEY, VERSIONS_KEY, COMPLETE_KEY)
+_PAGE: Final = 500
+"""Compared in one go: less than a millisecond in which no request goes on."""
+_MOST_GIVEN: Final = 500
+"""By one look, so that pushes do not wait: the rest by the next one."""
 _MOST_NAMED: Final = 20
 _log = get_log("registry")
 
@@ -35,18 +47,23 @@ class GiveBack:
         self._redis = redis
         self._directory = directory
         self._unproven: dict[str, int] = {}
-        """Versions that only this gateway's disk had, by organisation."""
-        self._due = self._is_proven = False
+        """Versions that Redis was not seen to have, by organisation."""
+        self._unwritable: dict[str, int] = {}
+        """Versions that a newer release wrote, with more in them than is known here."""
+        self._due = False
         self._failed_by = ""
+        self._told: list[str] = []
 
-    def start(self, kept: Iterable[Org]) -> None:
-        """What the disk has."""
+    def doubt(self, kept: Iterable[Org]) -> None:
+        """These are from the disk."""
         self._unproven = {org.org: org.version for org in kept}
-        # Without any, all that will be known is from Redis.
-        self._is_proven = not self._unproven
+
+    def withhold(self, org: Org) -> None:
+        """It cannot be written as Redis had it."""
+        self._unwritable[org.org] = org.version
 
     def ask(self) -> None:
-        """All of a whole Redis was read again: it may lack something."""
+        """Redis may be another one than before, or lack what it had."""
         self._due = True
 
     async def look(self) -> None:
@@ -54,44 +71,78 @@ class GiveBack:
         if not self._due:
             return
         try:
-            await self._look()
+            self._due = await self._look()
+            self._failed_by = ""
         except Exception as error:  # noqa: BLE001 - whatever Redis refuses: the registry itself goes on
             if cancelled():
                 raise asyncio.CancelledError from None
             if self._failed_by != type(error).__name__:
                 self._failed_by = type(error).__name__
                 _log.warning("registry_not_given_back", error=self._failed_by, fix="it is tried again at each poll")
-        else:
-            self._due, self._failed_by = False, ""
 
-    async def _look(self) -> None:
-        found = await self._redis.zrange(VERSIONS_KEY, 0, -1, withscores=True)
-        held = {_text(name): int(version) for name, version in cast("list[tuple[bytes, float]]", found)}
-        ahead = [org for org in self._directory.all() if org.version > held.get(org.org, 0)]
-        if not self._is_proven:
-            self._unproven = {org.org: org.version for org in ahead}
-            self._is_proven = True
-        unproven = [org.org for org in ahead if self._unproven.get(org.org) == org.version]
-        counters.registry_ahead.set(len(unproven))
-        if unproven:
+    async def _look(self) -> bool:
+        """Whether to look again soon."""
+        ahead = await self._ahead()
+        names = {org.org for org in ahead}
+        self._unproven = {name: version for name, version in self._unproven.items() if name in names}
+        withheld = sorted(org.org for org in ahead if not self._may_give(org))
+        counters.registry_ahead.set(len(withheld))
+        if withheld and withheld != self._told:
             _log.warning(
                 "registry_ahead",
-                organisations=len(unproven),
-                first=sorted(unproven)[:_MOST_NAMED],
-                reason="the copy on disk is newer than Redis, which lost changes, or is another one",
-                fix="change them again, or delete registry.jsonl from LECTR_STATE_DIR and start anew",
+                organisations=len(withheld),
+                first=withheld[:_MOST_NAMED],
+                reason="what this gateway has from its disk, or of a newer release, is newer than what Redis has",
+                fix="change these once more; if they are another installation's, delete registry.jsonl and start anew",
             )
-        given = [org.org for org in ahead if org.org not in unproven and await self._give(org)]
+        self._told = withheld
+        # The highest last: who polls by version in between has not passed the others.
+        own = sorted(filter(self._may_give, ahead), key=lambda org: org.version)
+        given = []
+        for org in own[:_MOST_GIVEN]:
+            if cancelled():
+                raise asyncio.CancelledError
+            if await self._give(org):
+                given.append(org.org)
         counters.registry_given_back.inc(len(given))
         if given:
-            _log.warning("registry_given_back", organisations=len(given), first=given[:_MOST_NAMED], reason=_ACTION)
+            _log.warning(
+                "registry_given_back",
+                organisations=len(given),
+                first=given[:_MOST_NAMED],
+                reason="Redis had lost these changes before they were logged",
+            )
+        return bool(withheld) or len(own) > _MOST_GIVEN
+
+    def _may_give(self, org: Org) -> bool:
+        return org.version not in {self._unproven.get(org.org), self._unwritable.get(org.org)}
+
+    async def _ahead(self) -> list[Org]:
+        """What is known here and Redis has older, or not."""
+        found: list[Org] = []
+        orgs = self._directory.all()
+        for start in range(0, len(orgs), _PAGE):
+            page = orgs[start : start + _PAGE]
+            scores = await self._redis.zmscore(VERSIONS_KEY, [org.org for org in page])
+            suspects = [org for org, score in zip(page, scores, strict=True) if score is None or score < org.version]
+            if suspects:
+                # Releases before the versions of records kept none.
+                records = await self._redis.hmget(ORGS_KEY, [org.org for org in suspects])
+                found += [
+                    org for org, record in zip(suspects, records, strict=True) if _version_in(record) < org.version
+                ]
+            await asyncio.sleep(0)
+        return found
 
     async def _give(self, org: Org) -> bool:
-        record = encode_org(org)
-        fields = ("org", org.org, "version", org.version, "at_ms", unix_ms(), "actor", "gateway", "action", _ACTION)
-        arguments = (org.org, org.version, record, CHANGES_CHANNEL, *fields, "record", record)
+        arguments = (org.org, org.version, encode_org(org), CHANGES_CHANNEL, secrets.token_hex(8))
         return bool(await self._redis.eval(_SCRIPT, len(_KEYS), *_KEYS, *arguments))
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+def _version_in(record: bytes | str | None) -> int:
+    if record is None:
+        return -1
+    try:
+        return decode_org(record).version
+    except RegistryFault:
+        return -1

@@ -6,7 +6,7 @@ itself alone: it is counted and named.
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from gateway.credential_reader import CredentialReader
@@ -15,7 +15,7 @@ from gateway.registry_copy import RegistryCopy
 from shared import counters
 from shared.logs import get_log, place_of
 from shared.organisation import Org
-from shared.registry import RegistryFault, decode_org
+from shared.registry import RegistryFault, decode_org, encode_org
 from shared.rules import RuleTable
 
 _BYTES_PER_TURN: Final = 256 * 1024
@@ -29,10 +29,18 @@ _MANY_RULES: Final = 500
 class Intake:
     """The one way into a directory."""
 
-    def __init__(self, directory: Directory, credentials: CredentialReader, copy: RegistryCopy) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        credentials: CredentialReader,
+        copy: RegistryCopy,
+        withhold: Callable[[Org], None],
+    ) -> None:
+        """`withhold` hears of records that cannot be written as they were read: a newer release knows more of them."""
         self._directory = directory
         self._credentials = credentials
         self._copy = copy
+        self._withhold = withhold
         self._log = get_log("registry")
 
     async def take(self, records: Iterable[tuple[bytes | str, bytes | str | None]]) -> int:
@@ -42,7 +50,10 @@ class Intake:
             if record is None:
                 continue
             try:
-                orgs.append(decode_org(record))
+                org = decode_org(record)
+                orgs.append(org)
+                if encode_org(org) != (record.encode() if isinstance(record, str) else record):
+                    self._withhold(org)
             except RegistryFault as fault:
                 shown = name.decode(errors="replace") if isinstance(name, bytes) else name
                 self._say_unreadable(shown or _name_in(record), str(fault))

@@ -78,16 +78,16 @@ class Registry:
         """The error that was said last."""
         self._poll_s = poll_s
         self._snapshot = snapshot
+        self._redis = open_redis(redis_url, connect_timeout_s=_SOCKET_TIMEOUT_S, reply_timeout_s=_SOCKET_TIMEOUT_S)
         self._credentials = CredentialReader(credentials)
         self._copy = RegistryCopy(snapshot, self.directory)
-        self._intake = Intake(self.directory, self._credentials, self._copy)
+        self._give_back = GiveBack(self._redis, self.directory)
+        self._intake = Intake(self.directory, self._credentials, self._copy, self._give_back.withhold)
         self._seen: tuple[str, int] | None = None
         """Generation and version of what was read last."""
         self._poll_due_s = 0.0
         """When the next poll is due, on the loop's clock."""
         self._shown_url = str(redis_url)
-        self._redis = open_redis(redis_url, connect_timeout_s=_SOCKET_TIMEOUT_S, reply_timeout_s=_SOCKET_TIMEOUT_S)
-        self._give_back = GiveBack(self._redis, self.directory)
         self._following: asyncio.Task[None] | None = None
         self._log = get_log("registry")
 
@@ -109,7 +109,7 @@ class Registry:
                 first=self._snapshot.first_unreadable,
                 fix=f"Redis has these records; if it says so at each start, delete {self._snapshot.path}",
             )
-        self._give_back.start(kept)
+        self._give_back.doubt(kept)
         if kept:
             await self._intake.merge(kept)
             self._set_loaded()
@@ -156,6 +156,8 @@ class Registry:
             try:
                 # Subscribed before the first read: a change in between is then seen twice, not never.
                 async with await subscribe_near(self._redis, VERSION_KEY, CHANGES_CHANNEL) as changes:
+                    # It may be another server than the one before, and have less.
+                    self._give_back.ask()
                     await self._poll()
                     if self._failing_by:
                         self._log.info("redis_available")
@@ -200,8 +202,6 @@ class Registry:
                 self._log.error("registry_version_unreadable", key=VERSION_KEY, fix="the next change sets it anew")
             taken = await self._read_changed(found)
             self._seen = found
-        if generation:
-            await self._give_back.look()
         counters.registry_refreshes.labels("read").inc()
         self._incomplete = not generation
         counters.registry_incomplete.set(self._incomplete)
@@ -215,6 +215,8 @@ class Registry:
         # Without the mark Redis lost its memory a moment ago, and will have everything back in another one.
         soon = self._incomplete or not self.loaded.is_set()
         self._poll_due_s = now_s + (min(self._poll_s, _INCOMPLETE_S) if soon else self._poll_s)
+        if generation:
+            await self._give_back.look()
         return taken
 
     async def _is_whole(self, mark: bytes | str | None) -> bool:
