@@ -97,7 +97,7 @@ def show_key(made: NewKey, *, as_json: bool) -> None:
     try:
         click.echo(text)
     except OSError as error:
-        reason = error.strerror
+        reason = error.strerror or type(error).__name__
     if reason:
         raise RegistryFault(
             f"the key {made.name!r} of {org} was made, but could not be written ({reason}), and cannot be shown again; "

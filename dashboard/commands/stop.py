@@ -22,7 +22,8 @@ class Stop:
     def forget(self) -> None:
         """They do again what they did: a person who is being asked is not kept waiting."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # None is a handler that Python did not set, and cannot.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _hear(self, _number: int, _frame: FrameType | None) -> None:
         self.told = True

@@ -131,7 +131,8 @@ class FileKeeper:
                 self._incomplete_since_s = time.monotonic()
             self._not_kept("unavailable", fault)
         except RegistryUnavailable as fault:
-            # At the next look.
+            # At the next look. Whatever comes back then gets its time anew.
+            self._incomplete_since_s = None
             self._not_kept("unavailable", fault)
         except RegistryFault as fault:
             self._keep_due_s = time.monotonic() + _COMPARE_EVERY_S
